@@ -1,0 +1,31 @@
+# Warnings, hardening and sanitizers, as one interface target that every room links.
+add_library(vic_flags INTERFACE)
+set(warnings -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wformat=2 -Wvla
+    -Walloca -Wundef -Wwrite-strings -Wcast-qual -Wpointer-arith -Wimplicit-fallthrough
+    -Wswitch-enum -Wdouble-promotion -Wnull-dereference)
+if(CMAKE_C_COMPILER_ID STREQUAL GNU)
+  list(APPEND warnings -Wlogical-op -Wduplicated-cond -Wjump-misses-init)
+else()
+  list(APPEND warnings -Wthread-safety)
+endif()
+if(VIC_SANITIZE)
+  # -Wnull-dereference sees ghosts in instrumented code.
+  list(REMOVE_ITEM warnings -Wnull-dereference)
+endif()
+set(VIC_WARNINGS ${warnings})
+target_compile_options(vic_flags INTERFACE ${warnings} -fstack-protector-strong -fPIE
+                       -fno-strict-aliasing -fno-omit-frame-pointer)
+target_compile_definitions(vic_flags INTERFACE _GNU_SOURCE VIC_VERSION="${PROJECT_VERSION}")
+target_link_options(vic_flags INTERFACE -pie -Wl,-z,relro,-z,now)
+if(VIC_WERROR)
+  target_compile_options(vic_flags INTERFACE -Werror)
+endif()
+if(VIC_FAILPOINTS)
+  target_compile_definitions(vic_flags INTERFACE VIC_FAILPOINTS=1)
+endif()
+if(VIC_SANITIZE)
+  target_compile_options(vic_flags INTERFACE -fsanitize=${VIC_SANITIZE} -fno-sanitize-recover=all -g)
+  target_link_options(vic_flags INTERFACE -fsanitize=${VIC_SANITIZE})
+else()
+  target_compile_options(vic_flags INTERFACE $<$<CONFIG:Release>:-D_FORTIFY_SOURCE=2>)
+endif()
