@@ -6,7 +6,8 @@
  * well-formed text.  Writing: a writer over struct buf that puts the commas and escapes.
  *
  * Malformed text fails with VIC_INVALID and a message that names the byte offset and what was
- * expected there.  Facts: RFC 8259. */
+ * expected there; text over a limit fails with VIC_TOO_LARGE.  Facts: RFC 8259.
+ * Threads: a document has one user at a time, as its arena (readers decode into it). */
 #ifndef VIC_BASE_JSON_H
 #define VIC_BASE_JSON_H
 
@@ -32,22 +33,23 @@ struct json_val {
 /* Parses 'text', which must outlive the document.  max_tokens 0 = JSON_MAX_TOKENS. */
 VIC_CHECK bool json_parse(struct sv text, unsigned max_tokens, struct arena *a,
                           struct json_val *out, struct vic_err *err);
-/* As json_parse for the first value in 'text'; '*rest' is what follows it (for streams of values). */
+/* As json_parse for the first value in 'text'; '*rest' is what follows it (for streams of values).
+ */
 VIC_CHECK bool json_parse_first(struct sv text, unsigned max_tokens, struct arena *a,
                                 struct json_val *out, struct sv *rest, struct vic_err *err);
 
-bool json_present(struct json_val v); /* there, and not null */
+bool json_present(struct json_val v);        /* there, and not null */
 enum json_type json_type(struct json_val v); /* absent gives JSON_NULL */
 size_t json_count(struct json_val v);        /* elements of an array, members of an object */
 struct sv json_raw(struct json_val v);       /* the value's text, strings with their quotes */
 
 /* Members: the last of a repeated key wins, as in Go.  json_get_nocase matches as Go's decoder
- * does: exact first, then ASCII case-insensitive (Docker clients rely on it). */
+ * does for a struct's field: ASCII case-insensitive (Docker clients rely on it). */
 struct json_val json_get(struct json_val object, const char *key);
 struct json_val json_get_nocase(struct json_val object, const char *key);
 
 /* Iteration: for (struct json_iter i = json_iter(v); json_next(&i);) use i.key (objects; decoded
- * into the arena given to json_parse) and i.val. */
+ * into the arena given to json_parse, NUL-terminated) and i.val. */
 struct json_iter {
     struct json_val of;
     struct sv key;
@@ -57,9 +59,10 @@ struct json_iter {
 struct json_iter json_iter(struct json_val v);
 bool json_next(struct json_iter *i);
 
-/* Readers.  The plain form takes a default for absent or null and false on a wrong type; the
- * decoded string lives in the document's arena and is NUL-terminated; a string that holds NUL
- * (\u0000) fails in json_read_str. */
+/* Readers.  json_read_* return false, and leave '*out' alone, when the value is absent, null, of
+ * another type or out of range; json_str, json_i64, json_bool then give their default.  A decoded
+ * string lives in the document's arena and is NUL-terminated; a string that holds NUL (\u0000)
+ * fails in json_read_str. */
 bool json_read_str(struct json_val v, const char **out);
 bool json_read_sv(struct json_val v, struct sv *out); /* may hold NUL */
 bool json_read_bool(struct json_val v, bool *out);
@@ -71,8 +74,9 @@ int64_t json_i64(struct json_val v, int64_t otherwise);
 bool json_bool(struct json_val v, bool otherwise);
 
 /* Writing.  'key' NULL inside arrays and at the top.  Strings are any bytes: invalid UTF-8 becomes
- * U+FFFD; < > & are written as they are (Go escapes them as \u003c, \u003e, \u0026 by default:
- * set html for byte-equality with Docker's answers). */
+ * \ufffd; numbers that are not finite become null; nesting beyond JSON_MAX_DEPTH or a close too
+ * many sets the buffer's 'failed'; < > & are written as they are (Go escapes them as \u003c,
+ * \u003e, \u0026 by default: set html for byte-equality with Docker's answers). */
 struct json_writer {
     struct buf *out;
     bool html;
@@ -80,8 +84,8 @@ struct json_writer {
     bool comma[JSON_MAX_DEPTH];
 };
 struct json_writer json_writer(struct buf *out);
-void json_open(struct json_writer *w, const char *key, char bracket); /* '{' or '[' */
-void json_close(struct json_writer *w, char bracket);                 /* '}' or ']' */
+void json_open(struct json_writer *w, const char *key, char bracket);     /* '{' or '[' */
+void json_close(struct json_writer *w, char bracket);                     /* '}' or ']' */
 void json_add_str(struct json_writer *w, const char *key, const char *s); /* NULL writes null */
 void json_add_sv(struct json_writer *w, const char *key, struct sv s);
 void json_add_i64(struct json_writer *w, const char *key, int64_t n);
@@ -90,7 +94,7 @@ void json_add_double(struct json_writer *w, const char *key, double n);
 void json_add_bool(struct json_writer *w, const char *key, bool b);
 void json_add_null(struct json_writer *w, const char *key);
 void json_add_raw(struct json_writer *w, const char *key, struct sv text); /* trusted JSON */
-void json_add_time(struct json_writer *w, const char *key, int64_t ns); /* RFC3339Nano, UTC */
+void json_add_time(struct json_writer *w, const char *key, int64_t ns);    /* RFC3339Nano, UTC */
 
 /* Only the string, with quotes. */
 void json_quote(struct buf *out, struct sv s, bool html);

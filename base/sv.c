@@ -131,14 +131,20 @@ bool sv_hex_to_u64(struct sv s, uint64_t *out)
     return true;
 }
 
-/* How many bytes the well-formed sequence at s has (Unicode 15, table 3-7); 0 when it is not one. */
-static size_t utf8_len(const unsigned char *s, size_t left)
+/* Unicode 15, table 3-7. */
+size_t sv_utf8_len(struct sv text)
 {
+    const unsigned char *s = (const unsigned char *)text.p;
+    if (!text.len)
+        return 0;
     unsigned char c = s[0];
     if (c < 0x80)
         return 1;
-    size_t len = c >= 0xC2 && c <= 0xDF ? 2 : (c & 0xF0) == 0xE0 ? 3 : c >= 0xF0 && c <= 0xF4 ? 4 : 0;
-    if (!len || len > left)
+    size_t len = c >= 0xC2 && c <= 0xDF   ? 2
+                 : (c & 0xF0) == 0xE0     ? 3
+                 : c >= 0xF0 && c <= 0xF4 ? 4
+                                          : 0;
+    if (!len || len > text.len)
         return 0;
     for (size_t i = 1; i < len; i++)
         if ((s[i] & 0xC0) != 0x80)
@@ -151,12 +157,11 @@ static size_t utf8_len(const unsigned char *s, size_t left)
 
 bool sv_is_utf8(struct sv s)
 {
-    const unsigned char *p = (const unsigned char *)s.p;
-    for (size_t i = 0; i < s.len;) {
-        size_t n = utf8_len(p + i, s.len - i);
+    while (s.len) {
+        size_t n = sv_utf8_len(s);
         if (!n)
             return false;
-        i += n;
+        s = sv_sub(s, n, s.len);
     }
     return true;
 }

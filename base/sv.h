@@ -42,8 +42,8 @@ static inline bool sv_is(struct sv a, const char *s)
 bool sv_eq_nocase(struct sv a, struct sv b); /* ASCII */
 bool sv_starts(struct sv s, struct sv prefix);
 bool sv_ends(struct sv s, struct sv suffix);
-int sv_cmp(struct sv a, struct sv b); /* bytes, shorter first */
-struct sv sv_trim(struct sv s);       /* blanks, tabs, CR, LF at both ends */
+int sv_cmp(struct sv a, struct sv b);                   /* bytes, shorter first */
+struct sv sv_trim(struct sv s);                         /* blanks, tabs, CR, LF at both ends */
 struct sv sv_sub(struct sv s, size_t from, size_t len); /* clamped */
 ptrdiff_t sv_find(struct sv s, char c);                 /* -1 when absent */
 ptrdiff_t sv_rfind(struct sv s, char c);
@@ -58,6 +58,8 @@ bool sv_to_i64(struct sv s, int64_t *out);
 bool sv_hex_to_u64(struct sv s, uint64_t *out);
 
 bool sv_is_utf8(struct sv s); /* strict: no overlong forms, no surrogates */
+/* Bytes of the well-formed UTF-8 sequence at the head; 0 when there is none. */
+size_t sv_utf8_len(struct sv s);
 
 /* Hex both ways.  'out' has 2 * len + 1, or len / 2 bytes. */
 void hex_encode(const void *bytes, size_t len, char *out);
