@@ -29,3 +29,8 @@ if(VIC_SANITIZE)
 else()
   target_compile_options(vic_flags INTERFACE $<$<CONFIG:Release>:-D_FORTIFY_SOURCE=2>)
 endif()
+if(VIC_FUZZ)
+  # Coverage in every room, so that libFuzzer sees the branches of what it calls.
+  target_compile_options(vic_flags INTERFACE -fsanitize=fuzzer-no-link)
+  target_link_options(vic_flags INTERFACE -fsanitize=fuzzer-no-link)
+endif()
