@@ -7,14 +7,15 @@
  *
  * A function that can fail returns bool (or a pointer), takes 'struct vic_err *err' last and may
  * not be ignored (VIC_CHECK).  'err' may be NULL where the caller wants only the yes or no.
- * A message says what was attempted and with which object, begins in lower case, has no full stop. */
+ * A message says what was attempted and with which object, begins in lower case, has no full stop.
+ */
 #ifndef VIC_BASE_ERR_H
 #define VIC_BASE_ERR_H
 
 #include <stdarg.h>
 #include <stdbool.h>
 
-#define VIC_CHECK __attribute__((warn_unused_result))
+#define VIC_CHECK        __attribute__((warn_unused_result))
 #define VIC_PRINTF(f, a) __attribute__((format(printf, f, a)))
 
 enum vic_code {
@@ -33,7 +34,8 @@ struct vic_err {
 /* Sets 'err' and returns false.  'sys' other than 0 adds ": <strerror>". */
 bool vic_fail(struct vic_err *err, enum vic_code code, int sys, const char *fmt, ...)
     VIC_PRINTF(4, 5);
-bool vic_vfail(struct vic_err *err, enum vic_code code, int sys, const char *fmt, va_list ap);
+bool vic_vfail(struct vic_err *err, enum vic_code code, int sys, const char *fmt, va_list ap)
+    VIC_PRINTF(4, 0);
 
 /* The code that fits an errno: ENOENT is NOT_FOUND, ENOSPC is NO_SPACE ... else IO. */
 enum vic_code vic_code_of_errno(int sys);

@@ -25,23 +25,27 @@ struct proc_spec {
     const struct proc_fd *fds;
     unsigned fd_count;
     int stdin_fd, stdout_fd, stderr_fd; /* -1 = /dev/null */
-    bool die_with_parent;               /* PR_SET_PDEATHSIG SIGKILL */
-    bool new_session;                   /* setsid */
-    uid_t uid;                          /* 0 = keep; drops groups and sets no_new_privs */
-    gid_t gid;
-    const char *netns; /* path of a network namespace to enter, or NULL */
+    bool die_with_parent; /* PR_SET_PDEATHSIG SIGKILL; when the spawning THREAD ends */
+    bool new_session;     /* setsid */
+    uid_t uid;            /* 0 = keep; drops groups and sets no_new_privs */
+    gid_t gid;            /* not 0 exactly when uid is not 0 */
+    const char *netns;    /* path of a network namespace to enter, or NULL */
 };
 
-/* Starts a child; exec failures come back here (through a close-on-exec pipe), not as status 127. */
+/* Starts a child; its signals are reset; exec failures come back here (through a close-on-exec
+ * pipe), not as status 127. */
 VIC_CHECK bool proc_spawn(const struct proc_spec *s, pid_t *pid, struct vic_err *err);
 
-/* Runs to the end: 'in' is fed to stdin, stdout and stderr (each at most 1 MiB) are collected,
- * killed at the deadline (VIC_TIMEOUT).  A non-zero status fails with VIC_IO and the last line of
- * stderr.  'out' may be NULL. */
+/* Runs to the end: 'in' is stdin (as an unnamed file), stdout and stderr are collected (stdout
+ * beyond 1 MiB or the buffer's limit fails with VIC_TOO_LARGE), killed at the deadline
+ * (VIC_TIMEOUT; negative = none).  A non-zero status fails with VIC_IO and the last line of stderr.
+ * 'out' may be NULL; on failure it holds what came.  What the program leaves running in its session
+ * is killed. */
 VIC_CHECK bool proc_run(const char *const *argv, struct sv in, struct buf *out, int64_t timeout_ms,
                         struct vic_err *err);
 
-/* waitpid with a deadline; false with VIC_TIMEOUT when it still runs.  status as waitpid's. */
+/* waitpid with a deadline (negative = none); false with VIC_TIMEOUT when it still runs.  status as
+ * waitpid's. */
 VIC_CHECK bool proc_wait(pid_t pid, int64_t timeout_ms, int *status, struct vic_err *err);
 
 /* Start time of a process in clock ticks since boot (/proc/PID/stat field 22): with the pid it
