@@ -5,7 +5,7 @@
 # globs are relative to the source tree.  Private headers are included with a bare name, which the
 # compiler looks for beside the including file and nowhere else.
 set(VIC_DOORS_base base/*.h base/*.def)
-set(VIC_DOORS_store store/store.h store/logs.h store/record.h store/record.def store/enums.def)
+set(VIC_DOORS_store store/store.h store/logs.h store/spool.h store/record.h store/record.def store/enums.def)
 set(VIC_DOORS_vsphere vsphere/vsphere.h vsphere/vim.h vsphere/soap.h)
 set(VIC_DOORS_vsphere_vim vsphere/vim.h vsphere/soap.h)
 set(VIC_DOORS_tether_wire tether/wire.h)
