@@ -56,6 +56,7 @@ enum tls_status tls_output(struct tls_conn *c, struct sv plain, struct buf *wire
 void tls_shutdown(struct tls_conn *c, struct buf *wire);
 
 bool tls_ready(const struct tls_conn *c);           /* handshake done */
+size_t tls_kept(const struct tls_conn *c);          /* bytes of tls_output waiting for that */
 const char *tls_psk_identity(const struct tls_conn *c); /* server: who proved it; else "" */
 const char *tls_peer_name(const struct tls_conn *c);    /* common name of the peer's certificate */
 

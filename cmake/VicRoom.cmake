@@ -28,6 +28,7 @@ function(vic_doors target)
     endif()
     foreach(pattern ${VIC_DOORS_${key}})
       file(GLOB found RELATIVE ${CMAKE_SOURCE_DIR} CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/${pattern})
+      list(FILTER found EXCLUDE REGEX "_priv[.]h$") # a room's own, though it matches base's glob
       if(found)
         set(root ${CMAKE_SOURCE_DIR})
       else()
