@@ -20,14 +20,14 @@ struct arena {
 void arena_fini(struct arena *a);
 #define AUTO_ARENA __attribute__((cleanup(arena_fini)))
 
-void *arena_alloc(struct arena *a, size_t size);  /* zeroed, aligned for any type */
+void *arena_alloc(struct arena *a, size_t size); /* zeroed, aligned for any type */
 void *arena_copy(struct arena *a, const void *p, size_t size);
 char *arena_strdup(struct arena *a, const char *s); /* NULL stays NULL */
 char *arena_sv(struct arena *a, struct sv s);       /* NUL-terminated copy */
 char *arena_printf(struct arena *a, const char *fmt, ...) VIC_PRINTF(2, 3);
 
-#define ARENA_NEW(a, type)        ((type *)arena_alloc((a), sizeof(type)))
-#define ARENA_ARRAY(a, type, n)   ((type *)arena_alloc_array((a), (n), sizeof(type)))
+#define ARENA_NEW(a, type)      ((type *)arena_alloc((a), sizeof(type)))
+#define ARENA_ARRAY(a, type, n) ((type *)arena_alloc_array((a), (n), sizeof(type)))
 void *arena_alloc_array(struct arena *a, size_t count, size_t size);
 
 #endif

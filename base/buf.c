@@ -122,7 +122,9 @@ void buf_consume(struct buf *b, size_t n)
 void buf_add_le(struct buf *b, uint64_t n, unsigned bytes)
 {
     unsigned char raw[8];
-    for (unsigned i = 0; i < bytes && i < sizeof raw; i++)
+    if (bytes > sizeof raw)
+        bytes = sizeof raw;
+    for (unsigned i = 0; i < bytes; i++)
         raw[i] = (unsigned char)(n >> (8 * i));
     buf_add(b, raw, bytes);
 }

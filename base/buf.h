@@ -19,7 +19,7 @@ struct buf {
 void buf_fini(struct buf *b); /* frees; the buffer is empty again */
 #define AUTO_BUF __attribute__((cleanup(buf_fini)))
 
-void buf_reset(struct buf *b);            /* empties, keeps the memory, clears 'failed' */
+void buf_reset(struct buf *b);                /* empties, keeps the memory, clears 'failed' */
 bool buf_reserve(struct buf *b, size_t more); /* room for 'more' bytes behind len */
 void buf_add(struct buf *b, const void *p, size_t len);
 void buf_add_sv(struct buf *b, struct sv s);
@@ -30,7 +30,7 @@ void buf_add_u64(struct buf *b, uint64_t n); /* decimal, faster than buf_addf */
 void buf_add_i64(struct buf *b, int64_t n);
 void buf_consume(struct buf *b, size_t n); /* drops the first n bytes */
 
-/* Little-endian numbers, for our own formats. */
+/* Little-endian numbers of up to 8 bytes, for our own formats. */
 void buf_add_le(struct buf *b, uint64_t n, unsigned bytes);
 
 struct sv buf_sv(const struct buf *b);

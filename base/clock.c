@@ -31,7 +31,7 @@ const struct vic_clock vic_clock_real = {real_wall, real_mono};
 char *rfc3339(int64_t ns, unsigned digits, bool trim, char out[RFC3339_SIZE])
 {
     if (ns == 0) {
-        strcpy(out, "0001-01-01T00:00:00Z"); /* NOLINT: fits by construction */
+        snprintf(out, RFC3339_SIZE, "0001-01-01T00:00:00Z");
         return out;
     }
     int64_t sec = ns / 1000000000, frac = ns % 1000000000;
@@ -67,6 +67,13 @@ static bool take_digits(struct sv *s, size_t digits, int *out)
     return true;
 }
 
+static int days_in_month(int year, int month)
+{
+    static const int days[] = {31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
+    bool leap = (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
+    return month == 2 && leap ? 29 : days[month - 1];
+}
+
 static bool take_char(struct sv *s, const char *any)
 {
     if (!s->len || !s->p[0] || !strchr(any, s->p[0]))
@@ -84,8 +91,8 @@ bool rfc3339_parse(struct sv s, int64_t *ns)
         !take_digits(&s, 2, &tm.tm_hour) || !take_char(&s, ":") ||
         !take_digits(&s, 2, &tm.tm_min) || !take_char(&s, ":") || !take_digits(&s, 2, &tm.tm_sec))
         return false;
-    if (month < 1 || month > 12 || tm.tm_mday < 1 || tm.tm_mday > 31 || tm.tm_hour > 23 ||
-        tm.tm_min > 59 || tm.tm_sec > 60)
+    if (month < 1 || month > 12 || tm.tm_mday < 1 || tm.tm_mday > days_in_month(year, month) ||
+        tm.tm_hour > 23 || tm.tm_min > 59 || tm.tm_sec > 60)
         return false;
     tm.tm_year = year - 1900;
     tm.tm_mon = month - 1;
@@ -103,7 +110,7 @@ bool rfc3339_parse(struct sv s, int64_t *ns)
     if (!take_char(&s, "Zz")) {
         sign = s.len && s.p[0] == '-' ? -1 : 1;
         if (!take_char(&s, "+-") || !take_digits(&s, 2, &hours) || !take_char(&s, ":") ||
-            !take_digits(&s, 2, &minutes))
+            !take_digits(&s, 2, &minutes) || hours > 23 || minutes > 59)
             return false;
     }
     if (s.len)

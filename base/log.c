@@ -73,14 +73,19 @@ static void add_value(struct buf *b, struct sv s)
     buf_add_c(b, '"');
     for (size_t i = 0; i < s.len; i++) {
         unsigned char c = (unsigned char)s.p[i];
-        if (c == '"' || c == '\\')
+        size_t len = sv_utf8_len(sv_sub(s, i, 4));
+        if (len > 1) {
+            buf_add(b, s.p + i, len);
+            i += len - 1;
+        } else if (c == '"' || c == '\\') {
             buf_addf(b, "\\%c", c);
-        else if (c == '\n')
+        } else if (c == '\n') {
             buf_add_str(b, "\\n");
-        else if (c < ' ' || c == 127)
+        } else if (c < ' ' || c >= 127) {
             buf_addf(b, "\\x%02x", c);
-        else
+        } else {
             buf_add_c(b, (char)c);
+        }
     }
     buf_add_c(b, '"');
 }
@@ -115,7 +120,9 @@ void log_event(struct vic_log *log, enum log_level level, const char *ev, const 
     char ts[RFC3339_SIZE];
     rfc3339(clock_wall_ns(&vic_clock_real), 3, false, ts);
     buf_addf(&b, "ts=%s lvl=%s ev=%s", ts, levels[level], ev);
-    for (size_t i = 0; i < n; i++) {
+    size_t whole = b.len; /* a line that grows too long loses whole pairs, never half a quote */
+    for (size_t i = 0; i < n && !b.failed; i++) {
+        whole = b.len;
         buf_addf(&b, " %s=", kv[i].key);
         switch (kv[i].kind) {
         case KV_STR:
@@ -130,7 +137,11 @@ void log_event(struct vic_log *log, enum log_level level, const char *ev, const 
         }
     }
     b.limit = 0;
-    b.failed = false;
+    if (b.failed) {
+        b.len = whole;
+        b.failed = false;
+        buf_add_str(&b, " truncated=1");
+    }
     buf_add_c(&b, '\n');
     /* A log that cannot be written must not stop the program. */
     ssize_t done = write(log->fd, b.data, b.len);

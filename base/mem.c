@@ -7,8 +7,8 @@
 
 static void *check(void *p, size_t size)
 {
-    if (!p && size) {
-        fprintf(stderr, "out of memory: %zu bytes refused\n", size);
+    if (!p) {
+        fprintf(stderr, "out of memory: %zu bytes or items refused\n", size);
         abort();
     }
     return p;
@@ -16,17 +16,17 @@ static void *check(void *p, size_t size)
 
 void *xmalloc(size_t size)
 {
-    return check(malloc(size), size);
+    return check(malloc(size ? size : 1), size);
 }
 
 void *xcalloc(size_t count, size_t size)
 {
-    return check(calloc(count, size), count && size ? count : 0);
+    return check(count && size ? calloc(count, size) : calloc(1, 1), count);
 }
 
 void *xrealloc(void *p, size_t size)
 {
-    return check(realloc(p, size), size);
+    return check(realloc(p, size ? size : 1), size);
 }
 
 char *xstrdup(const char *s)

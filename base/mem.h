@@ -3,7 +3,8 @@
  * AUTO_FREE and AUTO_CLOSE release at the end of the scope; TAKE() hands over and leaves NULL, so
  * 'grep TAKE' lists every change of owner.  The x-functions never return NULL: they abort with a
  * line on stderr, which is right for the daemons' small allocations (sizes that come off a wire are
- * checked against a named limit first); the tether's agent uses them too, before it has a workload. */
+ * checked against a named limit first); the tether's agent uses them too, before it has a workload.
+ */
 #ifndef VIC_BASE_MEM_H
 #define VIC_BASE_MEM_H
 
@@ -36,7 +37,7 @@ static inline void vic_auto_close(const int *fd)
         (fd) = -1;                                                                                 \
         taken_;                                                                                    \
     })
-#define ARRAY_LEN(a) (sizeof(a) / sizeof((a)[0]))
+#define ARRAY_LEN(a)                    (sizeof(a) / sizeof((a)[0]))
 #define CONTAINER_OF(ptr, type, member) ((type *)(void *)((char *)(ptr)-offsetof(type, member)))
 
 void *xmalloc(size_t size);

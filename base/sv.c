@@ -1,11 +1,20 @@
 /* Borrowed views: see sv.h. */
 #include "sv.h"
 
-#include <strings.h>
+static char lower(char c)
+{
+    return c >= 'A' && c <= 'Z' ? (char)(c | 0x20) : c;
+}
 
+/* Not strncasecmp: it ends at NUL and asks the locale. */
 bool sv_eq_nocase(struct sv a, struct sv b)
 {
-    return a.len == b.len && (a.len == 0 || strncasecmp(a.p, b.p, a.len) == 0);
+    if (a.len != b.len)
+        return false;
+    for (size_t i = 0; i < a.len; i++)
+        if (lower(a.p[i]) != lower(b.p[i]))
+            return false;
+    return true;
 }
 
 bool sv_starts(struct sv s, struct sv prefix)
@@ -226,7 +235,7 @@ ptrdiff_t base64_decode(struct sv text, void *out)
     ptrdiff_t n = 0;
     uint32_t v = 0;
     unsigned bits = 0;
-    while (text.len && text.p[text.len - 1] == '=')
+    for (int pad = 0; pad < 2 && text.len && text.p[text.len - 1] == '='; pad++)
         text.len--;
     if (text.len % 4 == 1)
         return -1;

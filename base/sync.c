@@ -52,6 +52,8 @@ void cond_wait(struct vic_cond *c, struct vic_mutex *m)
 bool cond_wait_ms(struct vic_cond *c, struct vic_mutex *m, int64_t ms)
 {
     struct timespec ts;
+    if (ms < 0)
+        ms = 0;
     clock_gettime(CLOCK_MONOTONIC, &ts);
     ts.tv_sec += (time_t)(ms / 1000);
     ts.tv_nsec += (long)(ms % 1000) * 1000000;
