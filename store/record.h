@@ -122,5 +122,15 @@ void store_members_to_json(const struct store_rec *rec, const void *record, bool
 /* A copy that borrows nothing but the arena. */
 void store_copy(const struct store_rec *rec, const void *from, void *to, struct arena *a);
 bool store_equal(const struct store_rec *rec, const void *a, const void *b);
+/* An empty record: all zero, every STR "". */
+void store_init(const struct store_rec *rec, void *record);
+/* Calls 'each' for every value that differs, in the table's order, until it returns false: the
+ * path by JSON names ("Status.Phase", "Conditions[Ready].Reason"), both values as text for people,
+ * borrowed for the call.  Secret values are never told. */
+enum { STORE_PATH_SIZE = 128 };
+typedef bool (*store_each_diff)(void *arg, const char *path, const char *before,
+                                const char *after);
+void store_diff(const struct store_rec *rec, const void *a, const void *b, store_each_diff each,
+                void *arg);
 
 #endif
