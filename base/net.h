@@ -1,7 +1,8 @@
 /* Byte streams on a loop: TCP and unix sockets, plain or TLS.  All loop thread only.
  *
  * A stream's owner gives a table of callbacks.  Writing never blocks: bytes are queued and
- * net_pending tells how many are not with the kernel yet; on_drain comes when that falls to zero.
+ * net_pending tells how many are not with the kernel yet; on_drain comes when that falls to zero (a
+ * net_write that the kernel takes at once leaves nothing pending and makes no on_drain).
  * Reading is paused with net_pause: the kernel's window then holds the sender back.  A stream is
  * closed by net_close; on_close comes exactly once, last, and only after it may the owner free its
  * own data.  net_close inside any callback is fine.
@@ -31,7 +32,8 @@ struct net_callbacks {
 /* Called for each accepted stream (before TLS): set its callbacks with net_set, or net_close it. */
 typedef void (*net_accept)(void *arg, struct net_stream *s);
 
-/* 'tls' NULL = plain.  'handshake_ms': a TLS handshake not done by then ends the stream. */
+/* 'tls' NULL = plain.  'handshake_ms': a connection (net_connect) and TLS handshake not done by then
+ * end the stream.  'tls' outlives the streams. */
 struct net_options {
     struct tls_ctx *tls;
     const char *tls_name; /* client: the host name to verify */

@@ -307,9 +307,9 @@ static enum tls_status check(struct tls_conn *c, int result, struct vic_err *err
     int error = wolfSSL_get_error(c->ssl, result);
     if (error == WOLFSSL_ERROR_WANT_READ || error == WOLFSSL_ERROR_WANT_WRITE)
         return TLS_OK;
-    if (error == WOLFSSL_ERROR_ZERO_RETURN) {
+    if (error == WOLFSSL_ERROR_ZERO_RETURN && c->ready) {
         c->peer_closed = true;
-        return c->ready ? TLS_CLOSED : TLS_FAILED;
+        return TLS_CLOSED;
     }
     c->failed = true;
     wolf_fail(err, c->ready ? VIC_PROTOCOL : VIC_UNAUTHORIZED, error,
