@@ -259,7 +259,7 @@ bool json_parse_first(struct sv text, unsigned max_tokens, struct arena *a, stru
 bool json_parse(struct sv text, unsigned max_tokens, struct arena *a, struct json_val *out,
                 struct vic_err *err)
 {
-    struct sv rest;
+    struct sv rest = {NULL, 0};
     struct json_val v;
     if (!json_parse_first(text, max_tokens, a, &v, &rest, err))
         return false;
@@ -495,8 +495,12 @@ struct decimal {
     long exp;              /* clamped: beyond it nothing fits 64 bits anyway */
 };
 
-static struct decimal split_number(struct sv s)
+/* False when 'v' is no number. */
+static bool split_number(struct json_val v, struct decimal *out)
 {
+    struct sv s = inner(v);
+    if (json_type(v) != JSON_NUMBER || !s.p)
+        return false;
     enum { FAR = 10000000 };
     struct decimal d = {.minus = s.p[0] == '-'};
     struct sv rest = d.minus ? sv_sub(s, 1, s.len) : s;
@@ -514,7 +518,8 @@ static struct decimal split_number(struct sv s)
     }
     d.whole = sv_cut(&rest, '.');
     d.part = rest;
-    return d;
+    *out = d;
+    return true;
 }
 
 /* The magnitude, exactly, when it is a whole number below 2^64. */
@@ -540,10 +545,8 @@ static bool whole_number(const struct decimal *d, uint64_t *out)
 bool json_read_u64(struct json_val v, uint64_t *out)
 {
     uint64_t n;
-    if (json_type(v) != JSON_NUMBER)
-        return false;
-    struct decimal d = split_number(inner(v));
-    if (!whole_number(&d, &n) || (d.minus && n))
+    struct decimal d;
+    if (!split_number(v, &d) || !whole_number(&d, &n) || (d.minus && n))
         return false;
     *out = n;
     return true;
@@ -552,10 +555,8 @@ bool json_read_u64(struct json_val v, uint64_t *out)
 bool json_read_i64(struct json_val v, int64_t *out)
 {
     uint64_t n;
-    if (json_type(v) != JSON_NUMBER)
-        return false;
-    struct decimal d = split_number(inner(v));
-    if (!whole_number(&d, &n) || n > (uint64_t)INT64_MAX + d.minus)
+    struct decimal d;
+    if (!split_number(v, &d) || !whole_number(&d, &n) || n > (uint64_t)INT64_MAX + d.minus)
         return false;
     *out = d.minus ? (int64_t)(0 - n) : (int64_t)n;
     return true;

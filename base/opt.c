@@ -530,7 +530,7 @@ int opt_main(const struct opt_program *p, int argc, char **argv, void *ctx)
     } else {
         line = (struct line){&p->commands[0], ASKS_NOTHING, argv + 1, argc - 1};
     }
-    if (line.asks)
+    if (line.asks || !line.c)
         return answer(p, &line);
     struct parser ps = {.p = p,
                         .c = line.c,

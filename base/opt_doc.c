@@ -19,12 +19,6 @@ static void each_option(const struct opt_program *p, const struct opt_command *c
             each(arg, &p->globals[i]);
 }
 
-/* The commands of a program as a loop sees them: one without a name when it has none. */
-static const struct opt_command *only_command(const struct opt_program *p)
-{
-    return opt_has_commands(p) ? NULL : &p->commands[0];
-}
-
 static const char *value_name(const struct opt_def *def)
 {
     static const char *const names[] = {
@@ -127,19 +121,20 @@ static void help_commands(const struct opt_program *p, struct buf *out)
 
 void opt_help(const struct opt_program *p, const struct opt_command *c, struct buf *out)
 {
-    if (!c)
-        c = only_command(p);
+    bool all = !c && opt_has_commands(p);
+    if (!c && !all)
+        c = &p->commands[0];
     buf_addf(out, "Usage: %s", p->name);
-    if (!c)
+    if (all)
         buf_add_str(out, " COMMAND");
     else if (c->name)
         buf_addf(out, " %s", c->name);
     buf_add_str(out, " [OPTIONS]");
-    if (c && c->args && *c->args)
+    if (!all && c->args && *c->args)
         buf_addf(out, " %s", c->args);
-    const char *what = c && c->help ? c->help : p->help;
+    const char *what = !all && c->help ? c->help : p->help;
     buf_addf(out, "\n\n%s\n", what ? what : "");
-    if (!c)
+    if (all)
         help_commands(p, out);
     struct help h = {out, strlen("    --version") + 4};
     each_option(p, c, widen, &h.column);
@@ -147,7 +142,7 @@ void opt_help(const struct opt_program *p, const struct opt_command *c, struct b
     each_option(p, c, help_option, &h);
     add_row(out, SV("    --help"), h.column, SV("print this and exit"));
     add_row(out, SV("    --version"), h.column, SV("print the version and exit"));
-    if (!c)
+    if (all)
         buf_addf(out, "\n'%s COMMAND --help' says more about a command.\n", p->name);
 }
 
@@ -215,15 +210,15 @@ static void man_environment(void *arg, const struct opt_def *def)
 
 void opt_man(const struct opt_program *p, struct buf *out)
 {
-    const struct opt_command *only = only_command(p);
+    bool many = opt_has_commands(p);
     buf_addf(out, "%s(1)\n\n# NAME\n\n%s - ", p->name, p->name);
     add_scdoc(out, p->help);
-    buf_addf(out, "\n\n# SYNOPSIS\n\n*%s* %s[OPTIONS] ", p->name, only ? "" : "_COMMAND_ ");
-    add_scdoc(out, only ? only->args : "[ARGUMENTS]");
-    buf_addf(out, "\n\n# %s\n\n", only ? "OPTIONS" : "COMMANDS");
+    buf_addf(out, "\n\n# SYNOPSIS\n\n*%s* %s[OPTIONS] ", p->name, many ? "_COMMAND_ " : "");
+    add_scdoc(out, many ? "[ARGUMENTS]" : p->commands[0].args);
+    buf_addf(out, "\n\n# %s\n\n", many ? "COMMANDS" : "OPTIONS");
     for (size_t i = 0; i < p->count; i++)
         man_command(p, &p->commands[i], out);
-    if (!only)
+    if (many)
         buf_add_str(out, "# OPTIONS OF ALL COMMANDS\n\n");
     each_option(p, NULL, man_option, out);
     buf_add_str(out, "*--help*\n\tPrint help and exit.\n\n*--version*\n\tPrint the version and "
@@ -291,7 +286,7 @@ void opt_completion(const struct opt_program *p, struct buf *out)
                      "  case $command in\n");
     for (size_t i = 0; opt_has_commands(p) && i < p->count; i++)
         complete_command(p, &p->commands[i], out);
-    complete_command(p, only_command(p), out);
+    complete_command(p, opt_has_commands(p) ? NULL : &p->commands[0], out);
     buf_addf(out,
              "  esac\n  COMPREPLY=($(compgen -W \"$words\" -- \"$cur\"))\n}\n"
              "complete -o default -F _%s %s\n",

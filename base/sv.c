@@ -53,11 +53,13 @@ struct sv sv_trim(struct sv s)
 
 struct sv sv_sub(struct sv s, size_t from, size_t len)
 {
+    if (!s.p)
+        return (struct sv){NULL, 0};
     if (from > s.len)
         from = s.len;
     if (len > s.len - from)
         len = s.len - from;
-    return sv_make(s.p ? s.p + from : NULL, len);
+    return sv_make(s.p + from, len);
 }
 
 ptrdiff_t sv_find(struct sv s, char c)
