@@ -17,6 +17,7 @@
 #define VIC_TETHER_HUB_H
 
 #include "base/arena.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/loop.h"
 #include "base/tls.h"
@@ -63,7 +64,9 @@ struct hub_guest {
 struct hub_callbacks {
     /* Something in hub_guest changed (connected, gone, acked, status, exit): look again. */
     void (*on_guest)(void *arg, const char *vm);
-    /* One LOG frame; 'boot' tells which boot numbered it.  Store it, then hub_log_ack. */
+    /* One LOG frame; 'boot' tells which boot numbered it.  Store it, then hub_log_ack.  'container'
+     * is an id of letters, digits, '-', '_'; it is the guest's word until the engine has sent it a
+     * CONFIG: compare it with what the vm was given. */
     void (*on_log)(void *arg, const char *vm, const char *container, const char *boot, uint64_t seq,
                    int64_t time_ns, unsigned stream, bool partial, struct sv bytes);
     /* Newest LOG sequence number stored for this boot of this container; for WELCOME. */
@@ -77,19 +80,27 @@ struct hub_options {
     /* Derives channel key n of a vm; false when the vm is not known. */
     bool (*key)(void *arg, const char *vm, unsigned n, unsigned char out[TLS_PSK_SIZE]);
     struct vic_log *log;
+    const struct vic_clock *clock; /* NULL = the real one */
+    /* 0 = 5 s, WIRE_PING_MS, WIRE_DEAD_MS; tests make them short. */
+    int64_t handshake_ms, ping_ms, dead_ms;
 };
 
 struct hub *hub_new(const struct hub_options *o, struct vic_err *err);
 /* Adds an address (base/net.h), e.g. "tcp:[fe80::1%br0]:2377"; '*port' may be NULL. */
 VIC_CHECK bool hub_listen(struct hub *h, const char *address, int *port, struct vic_err *err);
-void hub_free(struct hub *h); /* closes everything; call after loop_stop, before loop_free */
+/* Closes everything.  Streams must have been freed before.  Call it while the loop's own thread runs
+ * (from another thread: it waits), or when loop_run has returned; not from a callback, not between
+ * loop_stop and the end of the loop's own thread.  Then loop_free. */
+void hub_free(struct hub *h);
 
 /* False when the guest has not been seen since the engine's start. */
 bool hub_guest(struct hub *h, const char *vm, struct hub_guest *out);
 /* Forgets what a guest said, and closes its connection (the VM is gone). */
 void hub_forget(struct hub *h, const char *vm);
 
-/* Sends to a connected guest; UNAVAILABLE when it is not. */
+/* Sends to a connected guest; UNAVAILABLE when it is not.  hub_config also fails with INVALID or
+ * TOO_LARGE.  hub_exit_ack clears hub_guest.exit of that seq even when the guest is away: it tells
+ * its exit again when it is back. */
 VIC_CHECK bool hub_config(struct hub *h, const char *vm, struct sv config_json, struct vic_err *err);
 VIC_CHECK bool hub_exit_ack(struct hub *h, const char *vm, uint64_t seq, struct vic_err *err);
 VIC_CHECK bool hub_signal(struct hub *h, const char *vm, const char *session, int signum,
@@ -123,7 +134,9 @@ size_t hub_stream_read(struct hub_stream *s, unsigned channel, struct buf *out, 
 size_t hub_stream_write(struct hub_stream *s, struct sv bytes);
 void hub_stream_eof(struct hub_stream *s);
 void hub_stream_resize(struct hub_stream *s, unsigned rows, unsigned cols);
-/* Closes (cancels) when still open, and frees.  'wake' is not called any more once it returned. */
+/* Closes (cancels) when still open, and frees.  'wake' is not called any more once it returned: on
+ * another thread than the loop's it waits for one that runs now, so hold no lock that 'wake' takes.
+ * Inside 'wake' it is fine. */
 void hub_stream_free(struct hub_stream *s);
 
 #endif
