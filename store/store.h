@@ -47,7 +47,8 @@ struct store_txn;
 
 struct store_options {
     const char *dir;             /* made 0700; data.mdb 0600 */
-    const unsigned char *secret; /* 32 bytes, the VCH secret; copied */
+    const unsigned char *secret; /* 32 bytes, the VCH secret; copied; NULL only with read_only: secret
+                                    fields are then empty */
     uint64_t quota_bytes;        /* 0 = none */
     const struct vic_clock *clock;
     struct vic_log *log;
@@ -58,11 +59,12 @@ struct store_options {
     void *gate_arg;
 };
 
-/* Errors: VIC_CORRUPT (not ours, or damaged), VIC_UNSUPPORTED (newer schema), VIC_FORBIDDEN (the
+/* Errors: VIC_NOT_FOUND (read_only, nothing there), VIC_CORRUPT (not ours, or damaged), VIC_UNSUPPORTED (newer schema), VIC_FORBIDDEN (the
  * secret does not fit this store), VIC_BUSY (another process has it open for writing), VIC_IO. */
 struct store *store_open(const struct store_options *o, struct vic_err *err);
 void store_close(struct store *s);
 const char *store_id(const struct store *s); /* uuid, made with the store */
+uint64_t store_epoch(const struct store *s); /* counts restores, from 1 */
 
 /* --- reading --------------------------------------------------------------------------------------- */
 struct store_txn *store_read(struct store *s, struct vic_err *err);
@@ -85,11 +87,12 @@ VIC_CHECK bool store_find_name(struct store_txn *t, enum store_kind kind, const 
 VIC_CHECK bool store_find_prefix(struct store_txn *t, enum store_kind kind, const char *prefix,
                                  struct arena *a, const char **id, struct vic_err *err);
 /* Calls 'each' for the records of a kind after key 'after' ("" = from the first), in id order, until
- * it returns false.  Tombstones come too (meta.deleted tells). */
+ * it returns false.  Tombstones come too (meta.deleted tells).  With a == NULL (the cheap way for long
+ * lists) a record is valid inside 'each' only; its strings live until the transaction ends, as ever. */
 typedef bool (*store_each)(void *arg, const void *record);
 VIC_CHECK bool store_list(struct store_txn *t, enum store_kind kind, const char *after,
                           struct arena *a, store_each each, void *arg, struct vic_err *err);
-/* The same, newest first by creation; resumes behind (created, id). */
+/* The same, newest first by creation; resumes behind (created, id); before_id "" = from the newest. */
 VIC_CHECK bool store_list_newest(struct store_txn *t, enum store_kind kind, int64_t before,
                                  const char *before_id, struct arena *a, store_each each, void *arg,
                                  struct vic_err *err);
@@ -98,7 +101,7 @@ typedef bool (*store_each_id)(void *arg, const char *id);
 VIC_CHECK bool store_referrers(struct store_txn *t, enum store_kind target_kind,
                                const char *target_id, enum store_kind kind, store_each_id each,
                                void *arg, struct vic_err *err);
-size_t store_count(struct store_txn *t, enum store_kind kind);
+size_t store_count(struct store_txn *t, enum store_kind kind); /* without tombstones */
 /* Bytes borrow from the map. */
 VIC_CHECK bool store_blob_get(struct store_txn *t, const char *digest, struct sv *out,
                               struct vic_err *err);
@@ -106,7 +109,8 @@ uint64_t store_revision(struct store_txn *t); /* of the snapshot */
 
 /* --- writing --------------------------------------------------------------------------------------- */
 /* Inside check and apply the transaction reads as above, its own writes included; 'a' is freed when
- * the batch is done. */
+ * the batch is done.  Both may run more than once (a batch that failed is run again, one by one), so
+ * each begins by setting what it keeps in 'arg'. */
 typedef bool (*store_check)(void *arg, struct store_txn *t, struct arena *a, struct vic_err *err);
 typedef bool (*store_apply)(void *arg, struct store_txn *t, struct arena *a, struct vic_err *err);
 
@@ -119,8 +123,10 @@ VIC_CHECK bool store_write(struct store *s, const struct store_change_note *note
                            store_apply apply, void *arg, struct vic_err *err);
 
 /* Within apply (and check may call none of these).  Put stamps meta.revision; a new record gets
- * meta.created when 0.  expected: the revision that the caller read, 0 = any; a mismatch is
- * VIC_CONFLICT - test it in check with store_get instead where refusal is normal. */
+ * meta.created when 0.  meta.revision as given is the revision that the caller read, 0 = any; another
+ * one in the store, or none, is VIC_CONFLICT - test it in check with store_get instead where refusal
+ * is normal; to put a record twice, get it again in between.  A new reference to what does not exist
+ * or is a tombstone, and a name that is taken: VIC_CONFLICT. */
 VIC_CHECK bool store_put(struct store_txn *t, enum store_kind kind, const void *record,
                          struct vic_err *err);
 VIC_CHECK bool store_del(struct store_txn *t, enum store_kind kind, const char *id,
@@ -152,7 +158,7 @@ struct store_entry {
     enum { STORE_OP_PUT, STORE_OP_DELETE, STORE_OP_EVENT } op;
     const char *actor, *request;
     const char *action;          /* events */
-    struct store_map attributes; /* events */
+    struct store_map attributes; /* events: theirs; puts: what changed, path and new value (bounded) */
 };
 /* Entries after revision 'since', oldest first, until 'each' returns false.  VIC_NOT_FOUND when the
  * log no longer reaches back that far: list anew. */
@@ -175,8 +181,9 @@ void store_sign(const struct store *s, struct sv bytes, char out[65]);
 
 /* --- care ------------------------------------------------------------------------------------------- */
 struct store_stats {
-    uint64_t revision, commits, writes, quarantined, file_bytes, log_entries;
-    size_t counts[STORE_KINDS];
+    uint64_t revision, quarantined, file_bytes, log_entries;
+    uint64_t commits, writes; /* since it was opened */
+    size_t counts[STORE_KINDS]; /* without tombstones */
 };
 void store_stats(struct store *s, struct store_stats *out);
 /* Checks every record, index and reference; with 'repair' rebuilds the indexes.  Problems are told to
