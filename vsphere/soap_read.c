@@ -19,7 +19,7 @@
 
 #include "vim_layout.h"
 
-#define XSI_NS  BAD_CAST "http://www.w3.org/2001/XMLSchema-instance"
+#define XSI_NS  (const xmlChar *)"http://www.w3.org/2001/XMLSchema-instance"
 #define SOAP_NS "http://schemas.xmlsoap.org/soap/envelope/"
 
 enum { MAX_FIELDS = 256 }; /* of one type with its bases */
@@ -147,8 +147,8 @@ static const char *keep(struct reader *r, struct sv text)
 /* An attribute's value in the arena, or NULL; ns NULL = without namespace. */
 static const char *attribute(struct reader *r, const char *name, const xmlChar *ns)
 {
-    xmlChar *value = ns ? xmlTextReaderGetAttributeNs(r->xml, BAD_CAST name, ns)
-                        : xmlTextReaderGetAttribute(r->xml, BAD_CAST name);
+    xmlChar *value = ns ? xmlTextReaderGetAttributeNs(r->xml, (const xmlChar *)name, ns)
+                        : xmlTextReaderGetAttribute(r->xml, (const xmlChar *)name);
     const char *copy = value ? keep(r, sv_of((const char *)value)) : NULL;
     xmlFree(value);
     return copy;
@@ -188,8 +188,10 @@ static bool read_double(struct sv text, double *out)
         return true;
     }
     char *end;
+    if (!text.len)
+        return false;
     *out = strtod(text.p, &end); /* text ends in NUL: it is the whole scratch buffer, trimmed */
-    return text.len && end == text.p + text.len;
+    return end == text.p + text.len;
 }
 
 static bool read_binary(struct reader *r, struct sv text, struct sv *out)
@@ -488,9 +490,14 @@ static bool open_reader(struct reader *r, struct sv text)
         fail(r, VIC_TOO_LARGE, "message of %zu bytes", text.len);
         return false;
     }
+    if (!sv_is_utf8(text)) { /* what vSphere speaks; so no converter of libxml2 is ever used */
+        fail(r, VIC_PROTOCOL, "message is not UTF-8");
+        return false;
+    }
     r->memory_end = r->a->total + text.len * 32 + (1 << 20);
     r->xml = xmlReaderForMemory(text.p ? text.p : "", (int)text.len, NULL, NULL,
-                                XML_PARSE_NONET | XML_PARSE_NOERROR | XML_PARSE_NOWARNING);
+                                XML_PARSE_NONET | XML_PARSE_NOERROR | XML_PARSE_NOWARNING |
+                                    XML_PARSE_IGNORE_ENC);
     if (!r->xml) {
         fail(r, VIC_NO_MEMORY, "no XML reader");
         return false;

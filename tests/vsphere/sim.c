@@ -1,0 +1,74 @@
+#include "sim.h"
+
+#include <errno.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "base/proc.h"
+
+/* Reads the first line, "URL THUMBPRINT". */
+static void read_line(int fd, char *line, size_t size)
+{
+    size_t len = 0;
+    ssize_t got;
+    while (len + 1 < size && (got = read(fd, line + len, 1)) == 1 && line[len] != '\n')
+        len++;
+    line[len] = 0;
+}
+
+void sim_start(struct sim *s, enum sim_kind kind)
+{
+    int in[2], out[2];
+    char line[256];
+    struct vic_err err;
+    const char *argv[] = {VIC_VCSIM, kind == SIM_ESX ? "-esx" : "-esx=false", NULL};
+    assert_int_equal(pipe(in), 0);
+    assert_int_equal(pipe(out), 0);
+    struct proc_spec spec = {.argv = argv,
+                             .stdin_fd = in[0],
+                             .stdout_fd = out[1],
+                             .stderr_fd = STDERR_FILENO,
+                             .die_with_parent = true};
+    *s = (struct sim){.kind = kind, .stdin_fd = in[1]};
+    if (!proc_spawn(&spec, &s->pid, &err))
+        fail_msg("start %s: %s", VIC_VCSIM, err.msg);
+    close(in[0]);
+    close(out[1]);
+    read_line(out[0], line, sizeof line);
+    close(out[0]);
+    if (sscanf(line, "%127s %95s", s->url, s->thumbprint) != 2)
+        fail_msg("%s said '%s'", VIC_VCSIM, line);
+}
+
+void sim_stop(struct sim *s)
+{
+    struct vic_err err;
+    int status;
+    close(s->stdin_fd);
+    if (!proc_wait(s->pid, 10000, &status, &err)) {
+        kill(s->pid, SIGKILL);
+        (void)!proc_wait(s->pid, 10000, &status, &err);
+    }
+}
+
+struct vsp_options sim_options(const struct sim *s)
+{
+    return (struct vsp_options){
+        .url = s->url, .user = "root", .password = "secret", .thumbprint = s->thumbprint};
+}
+
+struct vsp_place_names sim_names(const struct sim *s)
+{
+    if (s->kind == SIM_ESX)
+        return (struct vsp_place_names){0};
+    return (struct vsp_place_names){.compute = "DC0_H0", .network = "VM Network"};
+}
