@@ -68,7 +68,8 @@ struct ctl_settings {
     uint32_t class_mb, cpus, pool_size, max_vms, max_boots;
     uint64_t max_memory_mb;
     int64_t disk_bytes;
-    const char *folder; /* our folder on the datastore: "vic-<name>" */
+    const char *folder; /* our folder on the datastore */
+    const char *vch_id; /* 64 hex digits, at the first start only; NULL = random */
 };
 VIC_CHECK bool ctl_configure(struct store *s, const struct ctl_settings *set, struct vic_err *err);
 /* The VCH's id, once ctl_configure has run. */

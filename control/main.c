@@ -22,7 +22,7 @@
 #include "tether/wire.h"
 
 struct engine_opts {
-    const char *state_dir, *key_file, *log_level, *name, *folder;
+    const char *state_dir, *key_file, *log_level, *name, *folder, *vch_id;
     struct opt_strs hosts, channel;
     const char *tls_cert, *tls_key, *tls_ca;
     bool tls_verify;
@@ -79,6 +79,8 @@ static const struct opt_def options[] = {
         .help = "name of the virtual container host"),
     OPT("folder", OPT_STR, folder, .arg = "NAME",
         .help = "our folder on the datastore (default the name)"),
+    OPT("vch-id", OPT_STR, vch_id, .arg = "HEX",
+        .help = "identity of the VCH, 64 hex digits; taken at the first start only"),
     OPT("container-memory", OPT_INT, class_mb, .arg = "MB", .min = 128, .max = 1048576,
         .help = "default memory of a container VM"),
     OPT("container-cpus", OPT_INT, cpus, .arg = "N", .min = 1, .max = 128,
@@ -215,7 +217,7 @@ static bool open_control(struct engine *e, struct vic_err *err)
     const struct engine_opts *o = e->o;
     const char *name = o->name ? o->name : "vch";
     struct ctl_settings set = {
-        .name = o->name ? o->name : NULL,
+        .name = o->name,
         .class_mb = (uint32_t)o->class_mb,
         .cpus = (uint32_t)o->cpus,
         .max_vms = (uint32_t)o->max_vms,
@@ -223,7 +225,11 @@ static bool open_control(struct engine *e, struct vic_err *err)
         .max_memory_mb = (uint64_t)o->max_memory >> 20,
         .disk_bytes = o->disk_size,
         .folder = o->folder ? o->folder : name,
+        .vch_id = o->vch_id,
     };
+    unsigned char raw[32];
+    if (o->vch_id && (strlen(o->vch_id) != 64 || !hex_decode(sv_of(o->vch_id), raw)))
+        return vic_fail(err, VIC_INVALID, 0, "--vch-id: expected 64 hex digits");
     struct ctl_options co = {
         .store = e->store,
         .logs = e->logs,

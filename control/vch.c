@@ -29,6 +29,8 @@ static enum store_verdict configure(void *arg, struct store_txn *t, struct arena
     if (fresh) {
         char *id = arena_alloc(a, 65), address[64];
         random_id(id);
+        if (set->vch_id)
+            snprintf(id, 65, "%s", set->vch_id);
         wire_endpoint_address(id, address);
         v->meta.id = "vch";
         v->meta.name = "vch";
