@@ -31,7 +31,7 @@ static bool used_bytes(struct store_txn *t, uint64_t *out, struct vic_err *err)
 /* The quota refuses what is new; what is there may change, and so be removed, in an eighth more. */
 bool room_left(struct store_txn *t, bool growth, struct vic_err *err)
 {
-    uint64_t used, quota = t->s->quota_bytes;
+    uint64_t used = 0, quota = t->s->quota_bytes;
     if (!quota)
         return true;
     if (!used_bytes(t, &used, err))
