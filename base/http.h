@@ -4,11 +4,10 @@
  * read there; then the handler runs in a pool thread.  A handler never waits.  It ends in one of
  * four ways:
  *   reply   http_reply: the whole answer, now.
- *   park    http_park: 'poll' is called (in the pool) at once, at each http_wake and at the deadline
- *           until it has replied.
- *   stream  http_stream: a source is asked for bytes, in the pool, whenever the client has room;
- *           it answers MORE, WAIT (until http_wake) or END.  A source is a cursor: it holds a
- *           position, never a backlog, so a client that stops reading costs one buffer.
+ *   park    http_park: 'poll' is called (in the pool) at once, at each http_wake and at the
+ * deadline until it has replied. stream  http_stream: a source is asked for bytes, in the pool,
+ * whenever the client has room; it answers MORE, WAIT (until http_wake) or END.  A source is a
+ * cursor: it holds a position, never a backlog, so a client that stops reading costs one buffer.
  *   hijack  http_hijack: as stream, without HTTP framing, plus a sink for what the client sends.
  * Parked, streaming and idle connections hold no thread.
  *
@@ -17,9 +16,9 @@
  * than that wait for their turn while everything else goes on.
  *
  * Limits (each answered as HTTP says, with 'error'): head 64 KiB, 100 headers -> 431; request line
- * -> 414; whole body -> 413; head not complete within 30 s -> 408 and close; Expect: 100-continue is
- * answered; chunked bodies are read; both Content-Length and Transfer-Encoding, or a bad one, -> 400
- * and close (RFC 9112 section 6.3); pipelined requests are answered in turn.
+ * -> 414; whole body -> 413; head not complete within 30 s -> 408 and close; Expect: 100-continue
+ * is answered; chunked bodies are read; both Content-Length and Transfer-Encoding, or a bad one, ->
+ * 400 and close (RFC 9112 section 6.3); pipelined requests are answered in turn.
  *
  * Lifetime: a 'struct http_req' lives until it is answered and its source freed; http_wake takes a
  * weak handle, so waking a request that is gone does nothing.
@@ -62,19 +61,23 @@ struct http_options {
     unsigned body_threads;      /* for HTTP_BODY_STREAM; 0 = 4 */
     const char *const *headers; /* "Name: value" lines put on every answer; NULL-terminated */
     struct vic_log *log;
-    size_t max_head;            /* 0 = 64 KiB */
-    int64_t head_ms;            /* 0 = 30 s */
-    int64_t idle_ms;            /* keep-alive without a request; 0 = 10 min */
-    unsigned max_connections;   /* 0 = 4096; beyond: 503 and close */
+    size_t max_head;          /* 0 = 64 KiB */
+    int64_t head_ms;          /* 0 = 30 s */
+    int64_t idle_ms;          /* keep-alive without a request; 0 = 10 min */
+    unsigned max_connections; /* 0 = 4096; beyond: 503 and close */
 };
 
 struct http_server *http_server_new(struct loop *l, const struct http_options *o,
                                     struct vic_err *err);
 /* Adds an address (see net.h); may be called more than once.  Any thread before loop_start, else
  * loop thread only.  '*port' gets the TCP port (may be NULL). */
-VIC_CHECK bool http_listen(struct http_server *s, const char *address, struct tls_ctx *tls, int *port,
-                           struct vic_err *err);
-/* Ends all connections.  Handlers that run finish first.  Any thread but the loop's. */
+VIC_CHECK bool http_listen(struct http_server *s, const char *address, struct tls_ctx *tls,
+                           int *port, struct vic_err *err);
+/* Serves a connected socket, which it takes over; as http_listen else.  For tests, and sockets
+ * handed in by another process. */
+VIC_CHECK bool http_adopt(struct http_server *s, int fd, struct tls_ctx *tls, struct vic_err *err);
+/* Ends all connections.  Handlers that run finish first.  Any thread but the loop's;
+ * before loop_free, and the pool must still run. */
 void http_server_free(struct http_server *s);
 
 /* The request.  Any thread that handles it; borrowed until it is answered. */
@@ -84,8 +87,8 @@ struct sv http_query_raw(const struct http_req *r);
 /* First value of a query key, decoded into the request's arena; false when absent. */
 bool http_query(struct http_req *r, const char *key, const char **value);
 /* Calls 'each' for every value of 'key' in order. */
-void http_query_each(struct http_req *r, const char *key, void (*each)(void *arg, const char *value),
-                     void *arg);
+void http_query_each(struct http_req *r, const char *key,
+                     void (*each)(void *arg, const char *value), void *arg);
 struct sv http_get_header(const struct http_req *r, const char *name); /* p NULL when absent */
 struct sv http_body(const struct http_req *r);                         /* whole bodies */
 /* Length announced by the client; -1 = chunked. */
@@ -107,16 +110,18 @@ void http_set_header(struct http_req *r, const char *name, const char *value);
  * park, stream or hijack.  Body bytes are copied.  HEAD sends no body.  204/304 send none. */
 void http_reply(struct http_req *r, int status, const char *content_type, struct sv body);
 
-/* 'poll' returns true when it has answered (with http_reply, http_stream or http_hijack).  'timed_out'
- * is set at the deadline (deadline_ms from now; < 0 = none): it must answer then.  'drop' is called
- * once when the client went away instead, or after the answer; it frees 'arg'.  May be NULL. */
+/* 'poll' returns true when it has answered (with http_reply, http_stream or http_hijack).
+ * 'timed_out' is set at the deadline (deadline_ms from now; < 0 = none): it must answer then.
+ * 'drop' is called once when the client went away instead, or after the answer; it frees 'arg'. May
+ * be NULL. */
 typedef bool (*http_poll)(void *arg, struct http_req *r, bool timed_out);
 void http_park(struct http_req *r, int64_t deadline_ms, http_poll poll, void (*drop)(void *arg),
                void *arg);
 
 enum http_fill { HTTP_MORE, HTTP_WAIT, HTTP_END };
 struct http_source {
-    /* Appends at most about 64 KiB to 'out'.  Pool thread; never twice at a time for one request. */
+    /* Appends at most about 64 KiB to 'out'.  Pool thread; never twice at a time for one request.
+     */
     enum http_fill (*fill)(void *arg, struct buf *out);
     /* Once, last, in a pool thread: the stream ended or the client is gone. */
     void (*free)(void *arg);
