@@ -308,11 +308,27 @@ static void become_ready(struct net_stream *s)
         read_on(s);
 }
 
+/* Takes from what a peer may send before it has proved anything. */
+static bool handshake_fits(struct net_stream *s, size_t size)
+{
+    if (s->ready || !s->handshake_left)
+        return true;
+    if (size >= s->handshake_left)
+        return false;
+    s->handshake_left -= size;
+    return true;
+}
+
 static void on_cipher(struct net_stream *s, struct sv data)
 {
     struct buf *plain = &loop_scratch(s->loop)->plain;
     struct vic_err err;
     bool was_ready = s->ready;
+    if (!handshake_fits(s, data.len)) {
+        vic_fail(&err, VIC_TOO_LARGE, 0, "TLS handshake with %s", s->peer ? s->peer : "peer");
+        net_stream_fail(s, &err);
+        return;
+    }
     buf_reset(plain);
     enum tls_status st = tls_input(s->tls, data, plain, &s->out, &err);
     flush(s); /* an alert, too */
@@ -464,6 +480,7 @@ void net_stream_begin(struct net_stream *s, const struct net_options *o, bool de
             become_ready(s);
         return;
     }
+    s->handshake_left = o && s->server ? o->handshake_size : 0;
     if (s->server || defer_ready)
         set_timer(s, on_timer, o && o->handshake_ms ? o->handshake_ms : HANDSHAKE_MS);
     if (!s->server && tls_start(s->tls, &s->out, &err) == TLS_FAILED) {

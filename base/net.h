@@ -38,6 +38,8 @@ struct net_options {
     struct tls_ctx *tls;
     const char *tls_name; /* client: the host name to verify */
     int64_t handshake_ms; /* 0 = 10 s */
+    size_t handshake_size; /* a server's peer that sends more before its handshake is done is cut
+                              off; 0 = no limit but TLS's own */
     unsigned backlog;     /* 0 = 512 */
 };
 

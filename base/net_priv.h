@@ -33,7 +33,7 @@ struct net_stream {
     struct buf held;   /* decrypted while paused */
     char *peer;
     struct vic_err *err; /* why it died */
-    int64_t handshake_ms;
+    size_t handshake_left; /* bytes before the handshake is done; 0 = no limit */
     unsigned open_handles;
     bool unix_socket, server;
     bool connected, ready, paused, reading, writing;

@@ -62,8 +62,8 @@ static void move_frames(struct fifo *from, struct buf *to, size_t max)
         fifo_drop(from, n);
 }
 
-/* Fills the hub's scratch with what goes out next; the reason to end the connection, or NULL. */
-static const char *next_output(struct conn *c)
+/* Fills the hub's scratch with what goes out next. */
+static void next_output(struct conn *c)
 {
     struct buf *out = &c->hub->scratch;
     buf_reset(out);
@@ -73,23 +73,30 @@ static const char *next_output(struct conn *c)
         move_frames(&c->data, out, HUB_SOCKET_SIZE - out->len);
     if (c->starved && fifo_len(&c->data) < HUB_MAX_DATA / 2)
         streams_room_locked(c);
-    const char *kill = c->kill;
     mutex_unlock(&c->hub->lock);
-    return kill;
+}
+
+static const char *killed(struct conn *c)
+{
+    mutex_lock(&c->hub->lock);
+    const char *why = c->kill;
+    mutex_unlock(&c->hub->lock);
+    return why;
 }
 
 void conn_flush(struct conn *c)
 {
+    struct vic_err err;
     if (c->state == CONN_DEAD)
         return;
+    const char *why = killed(c);
+    if (why) {
+        vic_fail(&err, VIC_UNAVAILABLE, 0, "%s", why);
+        conn_end(c, &err);
+        return;
+    }
     while (!c->net || net_pending(c->net) < HUB_SOCKET_SIZE) {
-        const char *kill = next_output(c);
-        if (kill) {
-            struct vic_err err;
-            vic_fail(&err, VIC_UNAVAILABLE, 0, "%s", kill);
-            conn_end(c, &err);
-            return;
-        }
+        next_output(c);
         if (!c->hub->scratch.len)
             return;
         if (c->net)

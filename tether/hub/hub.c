@@ -79,7 +79,8 @@ static void listen_now(void *arg)
 {
     struct call *c = arg;
     struct hub *h = c->hub;
-    struct net_options o = {.tls = h->tls, .handshake_ms = h->handshake_ms};
+    struct net_options o = {
+        .tls = h->tls, .handshake_ms = h->handshake_ms, .handshake_size = HUB_HANDSHAKE_SIZE};
     if (h->listener_count == HUB_MAX_LISTENERS) {
         vic_fail(c->err, VIC_INVALID, 0, "more than %d addresses", HUB_MAX_LISTENERS);
         call_done(c, false);
