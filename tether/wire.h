@@ -41,8 +41,8 @@
  *   sent before it on this connection or an earlier one.
  * LOG: u64 seq, i64 unix ns, u8 stream (1 stdout, 2 stderr; a TTY is all 1), u8 flags (1 = the
  *   line goes on in the next entry), bytes (at most 32 KiB) -> LOG_ACK u64 seq: all up to it are
- *   stored.  The guest has at most WIRE_LOG_WINDOW bytes of LOG payloads (their 18-byte heads
- *   counted) unacknowledged in flight; seq grows with each LOG frame of a connection.
+ *   stored.  The guest has at most WIRE_LOG_WINDOW bytes (heads not counted) unacknowledged in
+ *   flight; seq grows with each LOG frame of a connection.
  * PING u64 nonce, i64 sender's wall ns -> PONG the same nonce, i64 own wall ns.  Each side pings
  *   after 15 s of silence and gives up after 45 s.
  * SIGNAL {"session":"" (the run) | exec id,"signal":n}; SHUTDOWN {"grace_ms":n,"signal":n}: ends

@@ -250,6 +250,44 @@ static void a_log_flood_is_taken(void **state)
     fx_stop(&x);
 }
 
+/* Tiny entries whose acknowledgements come late: the hub stops reading, then goes on. */
+static void many_small_entries_wait_their_turn(void **state)
+{
+    (void)state;
+    enum { ENTRIES = 40000 };
+    struct fx x;
+    struct tg g;
+    struct vic_err err;
+    struct wire_frame f;
+    AUTO_BUF struct buf b = {0};
+    uint64_t acked = 0;
+    fx_init(&x);
+    x.ack_logs = false;
+    fx_start(&x);
+    fx_guest(&x, &g, "vm1", NULL);
+    fx_run(&x, &g, "c1", 1);
+    for (uint64_t i = 1; i <= ENTRIES; i++)
+        wire_put_log(&b, &(struct wire_log){.seq = i, .stream = 1, .bytes = SV("x")});
+    struct sv left = buf_sv(&b);
+    for (; left.len; left = sv_sub(left, 10000, left.len)) { /* 1.2 MB: the kernel holds the rest */
+        OK(tg_send(&g, sv_sub(left, 0, 10000), &err), &err);
+        if (left.len > b.len / 3 * 2)
+            continue;
+        mutex_lock(&x.lock);
+        x.ack_logs = true;
+        uint64_t seq = x.log_seq;
+        mutex_unlock(&x.lock);
+        hub_log_ack(x.hub, "vm1", g.boot, seq);
+    }
+    while (acked < ENTRIES) {
+        OK(tg_expect(&g, WIRE_LOG_ACK, &f, &err), &err);
+        OK(wire_take_u64(f.payload, &acked, &err), &err);
+    }
+    fx_until_logs(&x, ENTRIES);
+    tg_close(&g);
+    fx_stop(&x);
+}
+
 static bool has_offset(const struct hub_guest *g)
 {
     return g->clock_offset_ns > 3500000000000 && g->clock_offset_ns < 3700000000000;
@@ -365,6 +403,7 @@ int main(void)
         cmocka_unit_test(a_refused_config_says_why),
         cmocka_unit_test(logs_arrive_in_order_and_are_acknowledged),
         cmocka_unit_test(a_log_flood_is_taken),
+        cmocka_unit_test(many_small_entries_wait_their_turn),
         cmocka_unit_test(pings_measure_the_clock_and_find_the_dead),
         cmocka_unit_test(many_guests_at_once),
         cmocka_unit_test(ends_with_guests_connected),

@@ -84,6 +84,18 @@ static const char *killed(struct conn *c)
     return why;
 }
 
+static void resume(struct conn *c)
+{
+    mutex_lock(&c->hub->lock);
+    bool room = window_entries(&c->window) <= HUB_LOG_ENTRIES / 2;
+    mutex_unlock(&c->hub->lock);
+    if (!room)
+        return;
+    c->paused = false;
+    c->heard_ms = clock_mono_ms(c->hub->clock);
+    net_resume(c->net);
+}
+
 void conn_flush(struct conn *c)
 {
     struct vic_err err;
@@ -95,6 +107,8 @@ void conn_flush(struct conn *c)
         conn_end(c, &err);
         return;
     }
+    if (c->paused)
+        resume(c);
     while (!c->net || net_pending(c->net) < HUB_SOCKET_SIZE) {
         next_output(c);
         if (!c->hub->scratch.len)
@@ -192,7 +206,7 @@ static void on_timer(void *arg)
     struct conn *c = arg;
     struct hub *h = c->hub;
     struct vic_err err;
-    int64_t silent = clock_mono_ms(h->clock) - c->heard_ms;
+    int64_t silent = c->paused ? 0 : clock_mono_ms(h->clock) - c->heard_ms;
     if (c->state != CONN_UP) {
         conn_end(c, NULL);
         net_abort(c->net);

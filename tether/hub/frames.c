@@ -391,30 +391,40 @@ static bool on_error(struct conn *c, const struct wire_frame *f, struct vic_err 
 /* --- LOG -----------------------------------------------------------------------------------------
  */
 
+static struct log_mark *mark_at(struct log_window *w, unsigned i)
+{
+    return &w->marks[(w->head + i) % HUB_LOG_MARKS];
+}
+
 static bool window_add(struct log_window *w, uint64_t seq, size_t bytes)
 {
-    struct log_mark *last = w->count ? &w->marks[(w->head + w->count - 1) % HUB_LOG_MARKS] : NULL;
-    struct log_mark *before =
-        w->count > 1 ? &w->marks[(w->head + w->count - 2) % HUB_LOG_MARKS] : NULL;
-    w->total += bytes;
-    if (w->total - w->acked > WIRE_LOG_WINDOW + HUB_LOG_SLACK)
+    w->made = (struct log_mark){seq, w->made.bytes + bytes, w->made.entries + 1};
+    if (w->made.bytes - w->acked.bytes > WIRE_LOG_WINDOW + HUB_LOG_SLACK)
         return false;
-    if (!last || last->total - (before ? before->total : w->acked) >= HUB_LOG_STEP) {
+    const struct log_mark *last = w->count ? mark_at(w, w->count - 1) : NULL;
+    const struct log_mark *before = w->count > 1 ? mark_at(w, w->count - 2) : &w->acked;
+    if (!last || last->bytes - before->bytes >= HUB_LOG_STEP ||
+        last->entries - before->entries >= HUB_LOG_STEP / 32) {
         if (w->count == HUB_LOG_MARKS)
             return false;
-        last = &w->marks[(w->head + w->count++) % HUB_LOG_MARKS];
+        w->count++;
     }
-    *last = (struct log_mark){seq, w->total};
+    *mark_at(w, w->count - 1) = w->made;
     return true;
 }
 
 void window_ack(struct log_window *w, uint64_t seq)
 {
-    while (w->count && w->marks[w->head].seq <= seq) {
-        w->acked = w->marks[w->head].total;
+    while (w->count && mark_at(w, 0)->seq <= seq) {
+        w->acked = *mark_at(w, 0);
         w->head = (w->head + 1) % HUB_LOG_MARKS;
         w->count--;
     }
+}
+
+uint64_t window_entries(const struct log_window *w)
+{
+    return w->made.entries - w->acked.entries;
 }
 
 static bool on_log(struct conn *c, const struct wire_frame *f, struct vic_err *err)
@@ -428,13 +438,19 @@ static bool on_log(struct conn *c, const struct wire_frame *f, struct vic_err *e
         return bad(err, "LOG out of order");
     c->log_seq = log.seq;
     mutex_lock(&c->hub->lock);
-    bool fits = window_add(&c->window, log.seq, f->payload.len);
+    bool fits = window_add(&c->window, log.seq, log.bytes.len);
+    bool full = window_entries(&c->window) > HUB_LOG_ENTRIES;
     mutex_unlock(&c->hub->lock);
     if (!fits)
         return bad(err, "LOG over the window");
     if (c->hub->o.cb->on_log)
         c->hub->o.cb->on_log(c->hub->o.arg, c->vm, c->container, c->boot, log.seq, log.time_ns,
                              log.stream, log.flags & WIRE_LOG_PARTIAL, log.bytes);
+    if (full && !c->paused && c->net) {
+        c->paused = true;
+        net_pause(c->net);
+        conn_flush(c); /* acknowledgements may have come in between */
+    }
     return true;
 }
 

@@ -47,20 +47,23 @@ enum {
     HUB_MAX_CREDIT = 16777216,  /* credit that a guest may pile up */
     HUB_LOG_SLACK = 131072,     /* precision of the LOG window, see log_window */
     HUB_LOG_STEP = 8192,
+    HUB_LOG_ENTRIES = 16384,
     HUB_LOG_MARKS = 512,
     HUB_MAX_LISTENERS = 8,
     HUB_MAX_TOKENS = 512, /* of a guest's JSON */
 };
 
-/* LOG bytes that were not acknowledged: a ring of marks (seq, bytes up to it), one each 8 KiB, so
- * that the count lags by at most that when an ack names an entry between two marks. */
+/* LOG bytes and entries that were not acknowledged: a ring of marks (seq, and what came up to it),
+ * one each 8 KiB or 256 entries, so that the count lags by at most that when an ack names an entry
+ * between two marks.  Bytes over the window are a breach; many small entries are honest, so beyond
+ * HUB_LOG_ENTRIES the connection is not read until acknowledgements come. */
 struct log_mark {
-    uint64_t seq, total;
+    uint64_t seq, bytes, entries;
 };
 struct log_window {
     struct log_mark marks[HUB_LOG_MARKS];
     unsigned head, count;
-    uint64_t total, acked; /* bytes */
+    struct log_mark made, acked;
 };
 
 struct guest {
@@ -94,6 +97,7 @@ struct conn {
     uint64_t ping_nonce;
     int64_t ping_sent_ns;
     uint64_t log_seq, status_seq;
+    bool paused; /* too many LOG entries wait for their acknowledgement */
 
     /* guarded: hub->lock */
     struct guest *guest;
@@ -196,6 +200,7 @@ void conn_dirty_locked(struct conn *c); /* with the lock held, by whatever name 
 /* --- frames.c: one frame of a proved guest, on the loop thread */
 VIC_CHECK bool frame_handle(struct conn *c, const struct wire_frame *f, struct vic_err *err);
 void window_ack(struct log_window *w, uint64_t seq);
+uint64_t window_entries(const struct log_window *w);
 
 /* --- stream.c */
 VIC_CHECK bool stream_frame(struct conn *c, const struct wire_frame *f, struct vic_err *err);
