@@ -457,10 +457,9 @@ void http_conn_process(struct http_conn *c)
 static void on_ready(void *arg)
 {
     struct http_conn *c = arg;
-    if (c->state == CONN_REJECT)
-        refuse(c, 503, "too many connections");
-    else
-        loop_timer_set(c->timer, c->server->o.head_ms);
+    /* Refused in a later turn: libuv accepts as long as clients come, and one that hears its answer
+     * within the accept comes again at once, for ever, while nobody else is served. */
+    loop_timer_set(c->timer, c->state == CONN_REJECT ? 0 : c->server->o.head_ms);
 }
 
 static void on_data(void *arg, struct sv data)
@@ -554,8 +553,10 @@ static void on_timer(void *arg)
             http_pipe_fail(c->req->pipe, &err);
         }
         break;
-    case CONN_LINGER:
     case CONN_REJECT:
+        refuse(c, 503, "too many connections");
+        break;
+    case CONN_LINGER:
         net_abort(c->stream);
         break;
     case CONN_RAW:
