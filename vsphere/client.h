@@ -39,6 +39,7 @@ struct vsp {
     uint64_t session;             /* counts logins; 0 = none yet */
     char cookie[VSP_COOKIE_SIZE]; /* "" = logged out */
     const struct vim_ServiceContent *content; /* of the first login; constant once set */
+    atomic_uint_least64_t logins; /* 'session' again, for polls that must not take the lock */
     struct arena content_arena;
 };
 
@@ -58,6 +59,7 @@ struct vsp_http {
     size_t max_reply;
     int64_t timeout_ms;      /* of all of it; 0 = only a stall ends it */
     const atomic_bool *stop; /* may be NULL: becomes true = give up (noticed within a second) */
+    uint64_t session; /* not 0: also give up when this is no longer the session (VIC_PROTOCOL) */
 
     long status;                      /* out */
     char set_cookie[VSP_COOKIE_SIZE]; /* out: "vmware_soap_session=..." or "" */
@@ -76,6 +78,8 @@ struct vsp_call_options {
     CURL *handle;
     int64_t timeout_ms;
     const atomic_bool *stop;
+    bool long_poll;   /* ends with its session, whoever finds out that it is gone */
+    uint64_t session; /* set by vsp_exec */
 };
 /* Logs in when needed, and once again on NotAuthenticated.  True when a reply came, which may be a
  * fault. */
@@ -146,10 +150,8 @@ const char *const *vsp_vm_paths(void); /* the rows' paths, NULL-terminated */
 void vsp_task_of(struct arena *a, struct vim_ref ref, const struct vim_TaskInfo *info,
                  struct vsp_task *out);
 
-/* A container view over the VMs below the pool. */
-VIC_CHECK bool vsp_make_view(struct vsp *v, struct vim_ref pool, struct arena *a,
-                             struct vim_ref *view, struct vic_err *err);
-void vsp_destroy_view(struct vsp *v, struct vim_ref view);
+/* Selects the VMs of a pool and of the pools below it, with vsp_vm_paths(). */
+void vsp_spec_pool(struct arena *a, struct vim_PropertyFilterSpec *s, struct vim_ref pool);
 /* Waits for a task's end; VIC_TIMEOUT. */
 VIC_CHECK bool vsp_wait_info(struct vsp *v, struct vim_ref task, int64_t timeout_ms,
                              struct arena *a, const struct vim_TaskInfo **out, struct vic_err *err);

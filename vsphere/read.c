@@ -288,43 +288,31 @@ bool vsp_vm_read(struct vsp *v, const char *vm, struct arena *a, struct vsp_vm *
     return true;
 }
 
-bool vsp_make_view(struct vsp *v, struct vim_ref pool, struct arena *a, struct vim_ref *view,
-                   struct vic_err *err)
+void vsp_spec_pool(struct arena *a, struct vim_PropertyFilterSpec *s, struct vim_ref pool)
 {
-    const struct vim_ServiceContent *c;
-    const char *type = "VirtualMachine";
-    if (!vsp_content(v, &c, err))
-        return false;
-    struct vim_CreateContainerView_request q = {
-        .self = c->viewManager, .container = pool, .type = {&type, 1}, .recursive = true};
-    struct vim_CreateContainerView_response *r;
-    if (!VSP_CALL(v, CreateContainerView, &q, a, r, err))
-        return false;
-    *view = r->returnval;
-    return true;
-}
-
-void vsp_destroy_view(struct vsp *v, struct vim_ref view)
-{
-    AUTO_ARENA struct arena a = {0};
-    struct vim_DestroyView_request q = {.self = view};
-    struct vim_DestroyView_response *r;
-    (void)!VSP_CALL(v, DestroyView, &q, &a, r, NULL);
+    struct vim_TraversalSpec *vms = vsp_traversal(a, "ResourcePool", "vm");
+    struct vim_TraversalSpec *pools = vsp_traversal(a, "ResourcePool", "resourcePool");
+    const char *const again[] = {vms->name, pools->name};
+    for (size_t i = 0; i < ARRAY_LEN(again); i++) {
+        struct vim_SelectionSpec *by_name = VIM_NEW(a, SelectionSpec);
+        by_name->name = again[i];
+        VIM_PUSH(a, &pools->selectSet, by_name);
+    }
+    vsp_spec_props(a, s, "VirtualMachine", vsp_vm_paths());
+    vsp_spec_object(a, s, pool, vms);
+    VIM_PUSH(a, &s->objectSet.v[s->objectSet.n - 1]->selectSet, VIM_BASE(SelectionSpec, pools));
 }
 
 bool vsp_vm_list(struct vsp *v, const struct vsp_place *p, struct arena *a, struct vsp_vm **vms,
                  size_t *count, struct vic_err *err)
 {
-    struct vim_ref pool, view;
+    struct vim_ref pool;
     struct vsp_objects got;
-    if (!vsp_ref(a, p->pool, &pool, err) || !vsp_make_view(v, pool, a, &view, err))
-        return false;
     struct vim_PropertyFilterSpec *spec = vsp_spec(a);
-    vsp_spec_props(a, spec, "VirtualMachine", vsp_vm_paths());
-    vsp_spec_object(a, spec, view, vsp_traversal(a, "ContainerView", "view"));
-    bool ok = vsp_retrieve(v, spec, a, &got, err);
-    vsp_destroy_view(v, view);
-    if (!ok)
+    if (!vsp_ref(a, p->pool, &pool, err))
+        return false;
+    vsp_spec_pool(a, spec, pool);
+    if (!vsp_retrieve(v, spec, a, &got, err))
         return vic_wrap(err, "list the VMs of %s", p->pool);
     *vms = ARENA_ARRAY(a, struct vsp_vm, got.n);
     *count = got.n;

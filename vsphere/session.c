@@ -83,7 +83,8 @@ static bool post(struct vsp *v, const char *method, struct sv out, struct buf *i
                          .reply = in,
                          .max_reply = VSP_MAX_REPLY,
                          .timeout_ms = o->timeout_ms ? o->timeout_ms : v->timeout_ms,
-                         .stop = o->stop};
+                         .stop = o->stop,
+                         .session = o->long_poll ? o->session : 0};
     if (v->gate && !v->gate(v->hook_arg, method, false))
         return vic_fail(err, VIC_UNAVAILABLE, 0, "connection broke");
     if (!vsp_http(v, o->handle, &x, err))
@@ -180,7 +181,7 @@ static bool renew(struct vsp *v, struct vic_err *err)
     v->cookie[0] = 0;
     if (ok) {
         snprintf(v->cookie, sizeof v->cookie, "%s", cookie);
-        v->session++;
+        atomic_store(&v->logins, ++v->session);
         if (!v->content) {
             v->content = content;
             v->content_arena = a;
@@ -243,11 +244,11 @@ static bool exec(struct vsp *v, const struct vim_method *m, const void *request,
                  const struct vsp_call_options *o, struct arena *a, struct soap_reply *reply,
                  struct vic_err *err)
 {
-    uint64_t session = 0;
+    struct vsp_call_options now = *o;
     char cookie[VSP_COOKIE_SIZE];
     for (int attempt = 0;; attempt++) {
-        if (!vsp_session(v, attempt ? session : 0, &session, cookie, err) ||
-            !exchange(v, m, request, cookie, o, a, reply, err))
+        if (!vsp_session(v, now.session, &now.session, cookie, err) ||
+            !exchange(v, m, request, cookie, &now, a, reply, err))
             return false;
         if (attempt || !lacks_session(reply))
             return true;

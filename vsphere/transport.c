@@ -135,11 +135,21 @@ static int on_seek(void *arg, curl_off_t offset, int origin)
     return CURL_SEEKFUNC_OK;
 }
 
+static bool stopped(const struct vsp_http *x)
+{
+    return x->stop && atomic_load(x->stop);
+}
+
+static bool renewed(const struct exchange *e)
+{
+    return e->x->session && atomic_load(&e->v->logins) != e->x->session;
+}
+
 static int on_progress(void *arg, curl_off_t a, curl_off_t b, curl_off_t c, curl_off_t d)
 {
     struct exchange *e = arg;
     (void)a, (void)b, (void)c, (void)d;
-    return e->x->stop && atomic_load(e->x->stop);
+    return stopped(e->x) || renewed(e);
 }
 
 static void set_tls(struct vsp *v, CURL *h, struct exchange *e)
@@ -186,7 +196,7 @@ static void set_limits(CURL *h, struct exchange *e)
         curl_easy_setopt(h, CURLOPT_LOW_SPEED_LIMIT, 1L);
         curl_easy_setopt(h, CURLOPT_LOW_SPEED_TIME, (long)VSP_STALL_S);
     }
-    if (x->stop) {
+    if (x->stop || x->session) {
         curl_easy_setopt(h, CURLOPT_NOPROGRESS, 0L);
         curl_easy_setopt(h, CURLOPT_XFERINFOFUNCTION, on_progress);
         curl_easy_setopt(h, CURLOPT_XFERINFODATA, e);
@@ -217,8 +227,10 @@ static bool explain(struct exchange *e, CURLcode code, const char *detail, struc
         return vic_fail(err, VIC_FORBIDDEN, 0,
                         "%s: the server's certificate is not trusted: %s (SHA-256 thumbprint %s)",
                         host, why, *e->seen ? e->seen : "unknown");
-    if (code == CURLE_ABORTED_BY_CALLBACK && e->x->stop && atomic_load(e->x->stop))
+    if (code == CURLE_ABORTED_BY_CALLBACK && stopped(e->x))
         return vic_fail(err, VIC_CANCELED, 0, "%s: canceled", host);
+    if (code == CURLE_ABORTED_BY_CALLBACK && renewed(e))
+        return vic_fail(err, VIC_PROTOCOL, 0, "%s: the session was renewed", host);
     if (code == CURLE_ABORTED_BY_CALLBACK)
         return vic_fail(err, VIC_IO, 0, "the file to send is shorter than announced");
     return vic_fail(err, code == CURLE_OPERATION_TIMEDOUT ? VIC_TIMEOUT : VIC_UNAVAILABLE, 0,

@@ -1,5 +1,5 @@
-/* The update stream: a thread with a property collector of its own, a container view of the pool's
- * VMs, a list view of our tasks, and a long poll (WaitForUpdatesEx, at most 30 s).
+/* The update stream: a thread with a property collector of its own, a filter over the pool's VMs,
+ * one over a list view of our tasks, and a long poll (WaitForUpdatesEx, at most 30 s).
  *
  *   connect -> wait with version "" -> everything is reported -> on_sync -> wait, wait, ...
  *      ^                                                            |
@@ -47,8 +47,6 @@ struct vsp_watch {
     /* owned by the thread */
     CURL *handle;
     struct seen_vm *vms;
-    struct vim_ref view;
-    struct arena session; /* the references here and below */
     struct buf version;
     bool synced;
 
@@ -338,55 +336,65 @@ static void take_updates(struct vsp_watch *w, const struct vim_UpdateSet *set)
 /* --- the connection
  * ------------------------------------------------------------------------------- */
 
-static bool add_filter(struct vsp_watch *w, struct vim_ref collector, struct vim_ref view,
-                       const char *view_type, const char *type, const char *const *paths,
-                       struct vic_err *err)
+static bool add_filter(struct vsp_watch *w, struct vim_ref collector,
+                       struct vim_PropertyFilterSpec *spec, struct arena *a, struct vic_err *err)
 {
-    struct arena *a = &w->session;
-    struct vim_CreateFilter_request q = {.self = collector, .spec = vsp_spec(a)};
+    struct vim_CreateFilter_request q = {.self = collector, .spec = spec};
     struct vim_CreateFilter_response *r;
-    vsp_spec_props(a, q.spec, type, paths);
-    vsp_spec_object(a, q.spec, view, vsp_traversal(a, view_type, "view"));
     return VSP_CALL(w->v, CreateFilter, &q, a, r, err);
 }
 
-static bool make_list(struct vsp_watch *w, const struct vim_ServiceContent *c, struct vim_ref *out,
-                      struct vic_err *err)
+/* Remembers a session's object, so that other threads and detach find it. */
+static bool publish(struct vsp_watch *w, struct vim_ref ref, char *where, struct vic_err *err)
 {
+    char text[VSP_REF_SIZE];
+    if (!vsp_ref_text(ref, text, err))
+        return false;
+    mutex_lock(&w->lock);
+    memcpy(where, text, VSP_REF_SIZE);
+    mutex_unlock(&w->lock);
+    return true;
+}
+
+static bool watch_tasks(struct vsp_watch *w, const struct vim_ServiceContent *c,
+                        struct vim_ref collector, struct arena *a, struct vic_err *err)
+{
+    static const char *const info[] = {"info", NULL};
     struct vim_CreateListView_request q = {.self = c->viewManager};
     struct vim_CreateListView_response *r;
-    if (!VSP_CALL(w->v, CreateListView, &q, &w->session, r, err))
+    struct vim_PropertyFilterSpec *spec = vsp_spec(a);
+    if (!VSP_CALL(w->v, CreateListView, &q, a, r, err) || !publish(w, r->returnval, w->list, err))
         return false;
-    *out = r->returnval;
-    return true;
+    vsp_spec_props(a, spec, "Task", info);
+    vsp_spec_object(a, spec, r->returnval, vsp_traversal(a, "ListView", "view"));
+    return add_filter(w, collector, spec, a, err);
 }
 
 static bool attach(struct vsp_watch *w, struct vic_err *err)
 {
-    static const char *const info[] = {"info", NULL};
-    struct arena *a = &w->session;
+    AUTO_ARENA struct arena a = {0};
     const struct vim_ServiceContent *c;
     struct vim_CreatePropertyCollector_response *r;
-    struct vim_ref pool, list, collector;
-    if (!vsp_content(w->v, &c, err) || !vsp_ref(a, w->pool, &pool, err))
+    struct vim_ref pool;
+    struct vim_PropertyFilterSpec *spec = vsp_spec(&a);
+    if (!vsp_content(w->v, &c, err) || !vsp_ref(&a, w->pool, &pool, err))
         return false;
     struct vim_CreatePropertyCollector_request q = {.self = c->propertyCollector};
-    if (!VSP_CALL(w->v, CreatePropertyCollector, &q, a, r, err))
+    vsp_spec_pool(&a, spec, pool);
+    if (!VSP_CALL(w->v, CreatePropertyCollector, &q, &a, r, err) ||
+        !publish(w, r->returnval, w->collector, err) ||
+        !add_filter(w, r->returnval, spec, &a, err) || !watch_tasks(w, c, r->returnval, &a, err))
         return false;
-    collector = r->returnval;
-    mutex_lock(&w->lock);
-    bool fits = vsp_ref_text(collector, w->collector, err);
-    mutex_unlock(&w->lock);
-    if (!fits || !vsp_make_view(w->v, pool, a, &w->view, err) || !make_list(w, c, &list, err) ||
-        !add_filter(w, collector, w->view, "ContainerView", "VirtualMachine", vsp_vm_paths(),
-                    err) ||
-        !add_filter(w, collector, list, "ListView", "Task", info, err))
-        return false;
-    mutex_lock(&w->lock);
-    fits = vsp_ref_text(list, w->list, err);
-    mutex_unlock(&w->lock);
     relist_tasks(w);
-    return fits;
+    return true;
+}
+
+static void destroy_view(struct vsp_watch *w, struct vim_ref view)
+{
+    AUTO_ARENA struct arena a = {0};
+    struct vim_DestroyView_request q = {.self = view};
+    struct vim_DestroyView_response *r;
+    (void)!VSP_CALL(w->v, DestroyView, &q, &a, r, NULL);
 }
 
 /* Also after a half-done attach; what does not answer is left to the session's end. */
@@ -405,12 +413,8 @@ static void detach(struct vsp_watch *w)
     mutex_unlock(&w->lock);
     if (q.self.value)
         (void)!VSP_CALL(w->v, DestroyPropertyCollector, &q, &a, r, NULL);
-    if (w->view.value)
-        vsp_destroy_view(w->v, w->view);
     if (list.value)
-        vsp_destroy_view(w->v, list);
-    w->view = (struct vim_ref){0};
-    arena_fini(&w->session);
+        destroy_view(w, list);
     buf_reset(&w->version);
     w->synced = false;
     forget_vms(w);
@@ -422,8 +426,10 @@ static bool poll_once(struct vsp_watch *w, struct vic_err *err)
     AUTO_ARENA struct arena a = {0};
     struct vim_WaitOptions options = {.has_maxWaitSeconds = true, .maxWaitSeconds = POLL_S};
     struct vim_WaitForUpdatesEx_request q = {.version = buf_str(&w->version), .options = &options};
-    struct vsp_call_options o = {
-        .handle = w->handle, .stop = &w->stop, .timeout_ms = w->v->timeout_ms + POLL_S * 1000};
+    struct vsp_call_options o = {.handle = w->handle,
+                                 .stop = &w->stop,
+                                 .long_poll = true,
+                                 .timeout_ms = w->v->timeout_ms + POLL_S * 1000};
     const struct vim_method *m = &vim_method_WaitForUpdatesEx;
     struct soap_reply reply;
     mutex_lock(&w->lock);
