@@ -462,16 +462,18 @@ static bool get_value(struct reader *r, const struct store_field *f, unsigned wi
     }
 }
 
-/* The table's entry of a number; 'hint' is the one behind the last found. */
+/* The table's entry of a number; 'hint' is the place behind the last found, where it mostly is. */
 static const struct store_field *look_up(const struct store_rec *rec, uint64_t number, size_t *hint)
 {
-    if (*hint && number <= rec->fields[*hint - 1].number)
-        *hint = 0;
-    while (*hint < rec->count && rec->fields[*hint].number < number)
-        ++*hint;
-    if (*hint == rec->count || rec->fields[*hint].number != number)
-        return NULL;
-    return &rec->fields[(*hint)++];
+    for (size_t n = 0, i = *hint; n < rec->count; n++, i++) {
+        if (i >= rec->count)
+            i = 0;
+        if (rec->fields[i].number == number) {
+            *hint = i + 1;
+            return &rec->fields[i];
+        }
+    }
+    return NULL;
 }
 
 /* Keeps a field that this version does not know: in place while they are neighbours, else joined in

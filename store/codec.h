@@ -1,6 +1,6 @@
 /* Inside the store: the codec with its seal, and work on whole records.
  *
- * A record's bytes are a run of fields in the order of their numbers.  A field is a varint tag
+ * A record's bytes are a run of fields in the table's order.  A field is a varint tag
  * (number << 3 | wire type) and a value; a field that holds its zero value is left out.
  *
  *   wire 0  varint                        BOOL U32 U64 ENUM; I32 I64 zigzag

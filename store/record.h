@@ -92,7 +92,7 @@ struct store_field {
 struct store_rec {
     const char *name, *meaning;
     size_t size, unknown_offset, count;
-    const struct store_field *fields; /* by number */
+    const struct store_field *fields; /* in the order of record.def */
 };
 /* store_rec_container() and so on. */
 #define REC(name, meaning) const struct store_rec *store_rec_##name(void);

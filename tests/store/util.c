@@ -181,8 +181,8 @@ static void random_field(const struct store_field *f, uint64_t *seed, struct are
     case STORE_U64:
         *(uint64_t *)at = random_number(seed);
         break;
-    case STORE_TIME: /* years 1970 to 2262 */
-        *(int64_t *)at = (int64_t)(random_number(seed) & INT64_MAX);
+    case STORE_TIME: /* years 1970 to 2116 */
+        *(int64_t *)at = (int64_t)(random_number(seed) & INT64_MAX / 2);
         break;
     case STORE_ENUM:
         *(unsigned *)at = f->enum_text(1) ? (unsigned)(next_random(seed) % 2) : 0;
