@@ -96,7 +96,7 @@ static void end_all(void *arg)
     TAILQ_FOREACH (c, &s->conns, link) {
         http_conn_end(c);
     }
-    http_live(s, -1); /* this function's own count */
+    http_live(s, -1); /* until_gone's */
 }
 
 static bool is_gone(struct http_server *s, int64_t wait_ms)
@@ -109,24 +109,33 @@ static bool is_gone(struct http_server *s, int64_t wait_ms)
     return gone;
 }
 
-static void free_timer(void *timer)
+static void end_timer(void *arg)
 {
-    loop_timer_free(timer);
+    struct http_server *s = arg;
+    loop_timer_free(s->retry);
+    http_live(s, -1);
 }
 
-void http_server_free(struct http_server *s)
+/* Runs fn(s) on the loop and waits until nothing lives. */
+static void until_gone(struct http_server *s, void (*fn)(void *arg))
 {
-    if (!s)
-        return;
     http_live(s, 1);
-    loop_post_late(s->loop, end_all, s);
+    loop_post_late(s->loop, fn, s);
     while (!is_gone(s, 0)) {
         if (loop_adopt(s->loop))
             loop_pump(s->loop);
         else
             is_gone(s, WAIT_MS);
     }
-    loop_post_late(s->loop, free_timer, s->retry);
+}
+
+void http_server_free(struct http_server *s)
+{
+    if (!s)
+        return;
+    until_gone(s, end_all);
+    until_gone(s,
+               end_timer); /* a turn of its own: no frame of the first one is on the loop's stack */
     pool_free(s->body_pool);
     buf_fini(&s->fixed);
     mutex_lock(&s->lock); /* who counted down to zero has left */
