@@ -9,16 +9,16 @@ nothing of pyVmomi itself runs.  Output depends on nothing else and is sorted: s
 What is generated: from the methods and properties in used.def, every type that can be reached:
 bases, fields, and every subtype of a type in reach, unless used.def calls it closed.
 
-The schema keeps three things out of its tables, which are put right here: DynamicData's two fields
-never travel; MethodFault, RuntimeFault and LocalizedMethodFault are built in; and a field of type
-MethodFault is a LocalizedMethodFault on the wire.
+What the tables do not say is put right here: DynamicData's two fields never travel; MethodFault,
+RuntimeFault and LocalizedMethodFault are built in; a field of type MethodFault is a
+LocalizedMethodFault on the wire; and a link (F_LINK) to another object travels as its key, a text.
 """
 import importlib.util
 import os
 import re
 import sys
 
-F_OPTIONAL = 4
+F_LINK, F_OPTIONAL = 1, 4
 
 SCALARS = {  # schema's name -> (kind, C type)
     "boolean": ("BOOL", "bool"), "byte": ("BYTE", "int8_t"), "short": ("SHORT", "int16_t"),
@@ -42,6 +42,7 @@ class Schema:
     def __init__(self):
         self.data, self.managed, self.enums, self.versions = {}, {}, {}, {}
         self.wsdl = {}  # wsdl name -> schema name
+        self.born = {}  # data type -> version that brought it
 
     def load(self, folder):
         class Versions:
@@ -51,7 +52,7 @@ class Schema:
                                          "oldestVersions")}
         names.update(CreateDataType=self.add_data, CreateManagedType=self.add_managed,
                      CreateEnumType=self.add_enum, AddVersion=self.add_version,
-                     AddVersionParent=lambda *_: None, F_LINK=1, F_LINKABLE=2,
+                     AddVersionParent=lambda *_: None, F_LINK=F_LINK, F_LINKABLE=2,
                      F_OPTIONAL=F_OPTIONAL, F_SECRET=8)
         for module in ("CoreTypes", "QueryTypes", "ServerObjects"):
             path = os.path.join(folder, module + ".py")
@@ -72,7 +73,8 @@ class Schema:
         m = re.match(r"(\d+)\.(\d+)", text)
         self.versions[name] = int(m[1]) * 10 + int(m[2]) if m else 0
 
-    def add_data(self, name, wsdl, base, _version, fields):
+    def add_data(self, name, wsdl, base, version, fields):
+        self.born[name] = version
         self.data[name] = (wsdl, base, [] if name in DROPPED else list(fields or []))
         self.wsdl[wsdl] = name
 
@@ -221,7 +223,8 @@ def quoted(text):
 class Field:
     """One element: its name on the wire and in C, kind, flags and type."""
 
-    def __init__(self, gen, name, kind, flags, since, c_name=None):
+    def __init__(self, gen, name, kind, flags, since, c_name=None, born=None):
+        self.later = born is not None and since > born and not flags & F_OPTIONAL
         self.name, self.c_name = name, c_name or ident(name)
         self.array = kind.endswith("[]")
         self.optional = bool(flags & F_OPTIONAL)
@@ -229,7 +232,7 @@ class Field:
         plain = kind.replace("[]", "")
         if plain == "vmodl.MethodFault":
             plain = "vmodl.LocalizedMethodFault"
-        plain = plain.rstrip("!")
+        plain = "string" if flags & F_LINK else plain.rstrip("!")
         s, self.type = gen.schema, "NULL"
         if plain in SCALARS:
             self.kind, self.c_type = SCALARS[plain]
@@ -246,7 +249,8 @@ class Field:
         self.flag = self.optional and not self.array and self.kind in HAS_FLAG
 
     def flags(self):
-        flags = (["VIM_ARRAY"] if self.array else []) + (["VIM_OPTIONAL"] if self.optional else [])
+        flags = [n for n, on in (("VIM_ARRAY", self.array), ("VIM_OPTIONAL", self.optional),
+                                 ("VIM_LATER", self.later)) if on]
         return " | ".join(flags) or "0"
 
     def member(self):
@@ -274,8 +278,9 @@ class Generator:
         self.methods = sorted(used.methods)
 
     def own_fields(self, name):
-        return [Field(self, f[0], f[1], f[3], self.schema.versions.get(f[2], 0))
-                for f in self.schema.data[name][2]]
+        version = self.schema.versions.get
+        return [Field(self, f[0], f[1], f[3], version(f[2], 0),
+                      born=version(self.schema.born[name], 0)) for f in self.schema.data[name][2]]
 
     def params(self, method):
         this = Field(self, "_this", "vmodl.ManagedObject", 0, 0, "self")

@@ -46,7 +46,11 @@ enum vim_kind {
     VIM_ANY,
 };
 
-enum { VIM_ARRAY = 1, VIM_OPTIONAL = 2 }; /* flags */
+enum {
+    VIM_ARRAY = 1, /* flags */
+    VIM_OPTIONAL = 2,
+    VIM_LATER = 4, /* required, but younger than its type: older peers do not send it */
+};
 enum { VIM_ENUM_OTHER = 0x7fff };
 
 struct vim_enum {

@@ -376,8 +376,8 @@ static void check_required(struct reader *r, const struct vim_type *t, const str
     for (const struct vim_type *part = t; part; part = part->base)
         for (unsigned i = 0; i < part->field_count; i++) {
             unsigned at = total_fields(part->base) + i;
-            if (!(part->fields[i].flags & (VIM_OPTIONAL | VIM_ARRAY)) && at < MAX_FIELDS &&
-                !order->seen[at])
+            if (!(part->fields[i].flags & (VIM_OPTIONAL | VIM_ARRAY | VIM_LATER)) &&
+                at < MAX_FIELDS && !order->seen[at])
                 fail(r, VIC_PROTOCOL, "required property %s of %s is missing", part->fields[i].name,
                      t->name);
         }

@@ -145,7 +145,7 @@ static bool wait_on(struct vsp *v, struct vim_ref collector, struct vim_ref task
     if (!VSP_CALL(v, CreateFilter, &q, a, r, err))
         return false;
     int64_t end = clock_mono_ms(&vic_clock_real) + timeout_ms;
-    const char *version = "";
+    const char *version = NULL;
     for (;;) {
         int64_t left = end - clock_mono_ms(&vic_clock_real);
         if (left <= 0)

@@ -209,6 +209,8 @@ struct vim_any vim_get(const struct vim_object *o, const struct vim_field *f)
         any.items = *(const struct vim_array *)(const void *)at;
     } else {
         any = vim_load((enum vim_kind)f->kind, f->type, at);
+        if (f->kind == VIM_ANY)
+            return any; /* an empty array is a value here */
     }
     return vim_is_absent(&any) ? (struct vim_any){0} : any;
 }

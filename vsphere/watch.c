@@ -1,7 +1,7 @@
 /* The update stream: a thread with a property collector of its own, a filter over the pool's VMs,
  * one over a list view of our tasks, and a long poll (WaitForUpdatesEx, at most 30 s).
  *
- *   connect -> wait with version "" -> everything is reported -> on_sync -> wait, wait, ...
+ *   connect -> wait without version -> everything is reported -> on_sync -> wait, wait, ...
  *      ^                                                            |
  *      +------ any error: on_state(false), forget all VMs, back-off +
  *
@@ -425,7 +425,8 @@ static bool poll_once(struct vsp_watch *w, struct vic_err *err)
 {
     AUTO_ARENA struct arena a = {0};
     struct vim_WaitOptions options = {.has_maxWaitSeconds = true, .maxWaitSeconds = POLL_S};
-    struct vim_WaitForUpdatesEx_request q = {.version = buf_str(&w->version), .options = &options};
+    struct vim_WaitForUpdatesEx_request q = {
+        .version = w->version.len ? buf_str(&w->version) : NULL, .options = &options};
     struct vsp_call_options o = {.handle = w->handle,
                                  .stop = &w->stop,
                                  .long_poll = true,

@@ -144,6 +144,11 @@ static void test_any(void **state)
     assert_string_equal(((const char **)got.items.v)[1], "b");
     any_round_trip(&a, (struct vim_any){.kind = VIM_REF, .array = true}, &got);
     assert_true(got.array && got.items.n == 0 && got.kind == VIM_REF);
+    struct vim_DynamicProperty *empty = VIM_NEW(&a, DynamicProperty);
+    empty->name = "recentTask";
+    empty->val = (struct vim_any){.kind = VIM_REF, .array = true};
+    any_round_trip(&a, VIM_ANY_OBJECT(empty), &got);
+    assert_true(VIM_CAST(DynamicProperty, got.object)->val.array);
 }
 
 /* govmomi's way: no xsd prefix declared, its own prefix for xsi, declared on each element. */

@@ -4,6 +4,7 @@
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -60,10 +61,32 @@ void sim_stop(struct sim *s)
     }
 }
 
+/* With VIC_RECORD_DIR, every exchange is kept there as NNNN-Method.req.xml and .res.xml, for
+ * wire_test.py. */
+static void record(void *arg, const char *method, struct sv request, struct sv reply)
+{
+    static atomic_uint count;
+    const char *dir = getenv("VIC_RECORD_DIR");
+    unsigned n = atomic_fetch_add(&count, 1);
+    (void)arg;
+    for (int i = 0; i < 2; i++) {
+        char path[512];
+        struct sv text = i ? reply : request;
+        snprintf(path, sizeof path, "%s/%04u-%s.%s.xml", dir, n, method, i ? "res" : "req");
+        FILE *f = fopen(path, "w");
+        assert_non_null(f);
+        assert_int_equal(fwrite(text.p, 1, text.len, f), text.len);
+        fclose(f);
+    }
+}
+
 struct vsp_options sim_options(const struct sim *s)
 {
-    return (struct vsp_options){
-        .url = s->url, .user = "root", .password = "secret", .thumbprint = s->thumbprint};
+    return (struct vsp_options){.url = s->url,
+                                .user = "root",
+                                .password = "secret",
+                                .thumbprint = s->thumbprint,
+                                .record = getenv("VIC_RECORD_DIR") ? record : NULL};
 }
 
 struct vsp_place_names sim_names(const struct sim *s)

@@ -8,6 +8,7 @@
 //	on|off|destroy NAME        one task on the VM of that name
 //	reconfigure NAME KEY VALUE an extraConfig entry
 //	info NAME                  power state, device types, extraConfig, as JSON
+//	all TYPE VALUE             every property of an object, as JSON
 //	upload|download DS PATH    a file from standard input, to standard output
 //
 // With GOVCLIENT_DUMP=DIR every exchange is also written there (NNNN-Method.req.xml, .res.xml).
@@ -27,6 +28,7 @@ import (
 	"github.com/vmware/govmomi"
 	"github.com/vmware/govmomi/find"
 	"github.com/vmware/govmomi/object"
+	"github.com/vmware/govmomi/property"
 	"github.com/vmware/govmomi/vim25/debug"
 	"github.com/vmware/govmomi/vim25/mo"
 	"github.com/vmware/govmomi/vim25/soap"
@@ -81,7 +83,6 @@ func (s *session) ls(path string) {
 func (s *session) create(name, datastore string) {
 	dc, err := s.finder.DefaultDatacenter(s.ctx)
 	check(err)
-	s.finder.SetDatacenter(dc)
 	folders, err := dc.Folders(s.ctx)
 	check(err)
 	pool, err := s.finder.DefaultResourcePool(s.ctx)
@@ -146,10 +147,15 @@ func (s *session) info(name string) {
 	check(json.NewEncoder(os.Stdout).Encode(out))
 }
 
+func (s *session) all(kind, value string) {
+	var out []types.ObjectContent
+	ref := types.ManagedObjectReference{Type: kind, Value: value}
+	pc := property.DefaultCollector(s.client.Client)
+	check(pc.Retrieve(s.ctx, []types.ManagedObjectReference{ref}, nil, &out))
+	check(json.NewEncoder(os.Stdout).Encode(out))
+}
+
 func (s *session) datastore(name string) *object.Datastore {
-	dc, err := s.finder.DefaultDatacenter(s.ctx)
-	check(err)
-	s.finder.SetDatacenter(dc)
 	ds, err := s.finder.Datastore(s.ctx, name)
 	check(err)
 	return ds
@@ -184,6 +190,9 @@ func main() {
 	check(err)
 	defer client.Logout(ctx)
 	s := &session{ctx, client, find.NewFinder(client.Client, false)}
+	if dc, err := s.finder.DefaultDatacenter(ctx); err == nil {
+		s.finder.SetDatacenter(dc)
+	}
 	rest := append(args[4:], "", "", "")
 	switch args[3] {
 	case "about":
@@ -198,6 +207,8 @@ func main() {
 		s.reconfigure(rest[0], rest[1], rest[2])
 	case "info":
 		s.info(rest[0])
+	case "all":
+		s.all(rest[0], rest[1])
 	case "upload":
 		s.upload(rest[0], rest[1])
 	case "download":
