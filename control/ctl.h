@@ -77,7 +77,7 @@ struct tx_event {
 struct tx {
     struct tx_write writes[8];
     size_t write_count;
-    struct tx_event events[4];
+    struct tx_event events[8];
     size_t event_count;
 };
 void tx_put(struct tx *t, enum store_kind kind, const void *record);
@@ -85,6 +85,9 @@ void tx_del(struct tx *t, enum store_kind kind, const void *record);
 /* Container events carry image, name, labels and what is given (alternating key, value, NULL). */
 void tx_container_event(struct step *s, struct tx *t, const struct store_container *c,
                         const char *action, ...) __attribute__((sentinel));
+/* Image events carry the name (as docker shows it) and the labels. */
+void tx_image_event(struct step *s, struct tx *t, const struct store_image *i, const char *name,
+                    const char *action);
 /* 'then' when it was committed; else CTL_AGAIN at once (somebody was faster) or CTL_FAIL. */
 enum ctl_verdict tx_commit(struct step *s, struct tx *t, enum ctl_verdict then);
 /* The same as a bool, for steps that go on: false with *verdict set. */

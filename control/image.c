@@ -22,7 +22,7 @@
 
 #include "base/mem.h"
 
-enum { LAYER_TRIES = 3, WORKER_TARGETS = 6 };
+enum { LAYER_TRIES = 3, WORKER_TARGETS = 6, FAILED_IMAGE_MS = 30000 };
 
 /* --- workers
  * ------------------------------------------------------------------------------------------ */
@@ -281,10 +281,37 @@ static enum ctl_verdict make_layer(struct step *s, struct store_layer *l, const 
 
 /* --- images
  * --------------------------------------------------------------------------------------------- */
+/* The tags that the image was loaded for, as far as they fit in one commit; the rest next time. */
+static void set_tags(struct step *s, struct tx *t, struct store_image *i)
+{
+    while (i->pending_tags.n && t->write_count + 1 < ARRAY_LEN(t->writes)) {
+        struct store_tag *tag = ARENA_NEW(s->a, struct store_tag);
+        const char *name = i->pending_tags.v[--i->pending_tags.n];
+        if (!step_get(s, STORE_TAG, name, tag) && s->err->code != VIC_NOT_FOUND)
+            return;
+        tag->meta.id = tag->meta.name = name;
+        tag->image = i->meta.id;
+        tx_put(t, STORE_TAG, tag);
+        tx_image_event(s, t, i, name, "load");
+    }
+}
+
+static enum ctl_verdict tag_image(struct step *s, struct store_image *i)
+{
+    struct tx t = {0};
+    set_tags(s, &t, i);
+    tx_put(&t, STORE_IMAGE, i);
+    s->after_ms = 0;
+    return tx_commit(s, &t, CTL_AGAIN);
+}
+
 static enum ctl_verdict end_loading(struct step *s, struct store_image *i, const char *error,
                                     int64_t size)
 {
     struct tx t = {0};
+    i->ended = s->now_ns;
+    if (!error)
+        set_tags(s, &t, i);
     i->phase = error ? store_image_phase_FAILED : store_image_phase_READY;
     i->error = error ? error : "";
     if (!error)
@@ -378,6 +405,21 @@ static enum ctl_verdict bury_image(struct step *s, struct store_image *i)
     return verdict;
 }
 
+/* A failed image stays long enough for its client to hear why; then nothing of it is left. */
+static enum ctl_verdict clear_failed(struct step *s, struct store_image *i)
+{
+    struct tx t = {0};
+    int64_t age_ms = (s->now_ns - i->ended) / 1000000;
+    if (age_ms < FAILED_IMAGE_MS) {
+        s->after_ms = FAILED_IMAGE_MS - age_ms + 1;
+        return CTL_AGAIN;
+    }
+    i->meta.deleted = s->now_ns;
+    tx_put(&t, STORE_IMAGE, i);
+    s->after_ms = 0;
+    return tx_commit(s, &t, CTL_AGAIN);
+}
+
 enum ctl_verdict image_step(struct step *s, const char *id)
 {
     struct store_image i;
@@ -390,9 +432,11 @@ enum ctl_verdict image_step(struct step *s, const char *id)
     if (i.phase == store_image_phase_LOADING)
         return loading(s, &i);
     enum ctl_verdict verdict = worker_dismiss(s, id, "its work is done");
-    if (verdict != CTL_DONE || i.phase != store_image_phase_READY)
+    if (verdict != CTL_DONE)
         return verdict;
-    return archive(s, &i);
+    if (i.phase == store_image_phase_FAILED)
+        return clear_failed(s, &i);
+    return i.pending_tags.n ? tag_image(s, &i) : archive(s, &i);
 }
 
 /* Layers that nobody needs any more. */

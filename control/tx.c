@@ -129,6 +129,19 @@ void tx_container_event(struct step *s, struct tx *t, const struct store_contain
     t->events[t->event_count++] = (struct tx_event){STORE_CONTAINER, c->meta.id, action, m};
 }
 
+void tx_image_event(struct step *s, struct tx *t, const struct store_image *i, const char *name,
+                    const char *action)
+{
+    if (t->event_count >= ARRAY_LEN(t->events))
+        return;
+    const struct store_map *labels = &i->config.labels;
+    struct store_map m = {.v = ARENA_ARRAY(s->a, struct store_kv, labels->n + 1)};
+    for (size_t n = 0; n < labels->n; n++)
+        add_attribute(&m, labels->v[n].k, labels->v[n].v);
+    add_attribute(&m, "name", name);
+    t->events[t->event_count++] = (struct tx_event){STORE_IMAGE, i->meta.id, action, m};
+}
+
 static bool tx_check(void *arg, struct store_txn *txn, struct arena *a, struct vic_err *err)
 {
     const struct tx *t = arg;
