@@ -33,6 +33,8 @@ struct exec {
 static void exec_free(struct exec *e)
 {
     struct run *r = e->r;
+    if (e->process.tty && !source_ended(&e->out))
+        e->process.out = -1;
     source_stop(&e->out);
     source_stop(&e->err);
     sink_fini(&e->in);
@@ -94,6 +96,8 @@ static void advance(struct exec *e)
 static void out_ended(void *arg, unsigned channel)
 {
     struct exec *e = arg;
+    if (e->process.tty)
+        e->process.out = -1; /* closed with the source */
     if (e->s)
         stream_send_eof(e->s, channel);
     advance(e);
@@ -111,7 +115,7 @@ static void start_io(struct exec *e)
 {
     struct poll_loop *loop = &e->r->a->loop;
     sink_open(&e->in, TAKE_FD(e->process.in));
-    source_start(&e->out, loop, TAKE_FD(e->process.out));
+    source_start(&e->out, loop, e->process.tty ? e->process.out : TAKE_FD(e->process.out));
     source_start(&e->err, loop, TAKE_FD(e->process.err));
 }
 
@@ -145,8 +149,7 @@ static void on_eof(void *owner)
 static void on_resize(void *owner, unsigned rows, unsigned cols)
 {
     struct exec *e = owner;
-    struct process p = {.tty = e->process.tty, .out = e->out.fd};
-    process_resize(&p, rows, cols);
+    process_resize(&e->process, rows, cols);
 }
 
 static void on_room(void *owner)

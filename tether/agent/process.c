@@ -45,6 +45,8 @@ static void take_tty(struct process *p, int fd)
     }
     set_nonblocking(fd);
     p->out = fd;
+    if (p->rows || p->cols)
+        process_resize(p, p->rows, p->cols);
     p->in = fcntl(fd, F_DUPFD_CLOEXEC, 3); /* of its own: epoll watches a descriptor once */
 }
 
@@ -186,8 +188,10 @@ void process_close(struct process *p)
     children_remove(&p->child);
 }
 
-void process_resize(const struct process *p, unsigned rows, unsigned cols)
+void process_resize(struct process *p, unsigned rows, unsigned cols)
 {
+    p->rows = rows;
+    p->cols = cols;
     struct winsize size = {.ws_row = (unsigned short)rows, .ws_col = (unsigned short)cols};
     if (p->tty && p->out >= 0)
         ioctl(p->out, TIOCSWINSZ, &size);

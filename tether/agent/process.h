@@ -36,7 +36,8 @@ struct process {
      * has its master in 'in' and 'out'. */
     int in, out, err;
     bool tty;
-    int launch_exit; /* 126, 127 when FAILED */
+    unsigned rows, cols; /* the last resize */
+    int launch_exit;     /* 126, 127 when FAILED */
     char stage[16];
     struct vic_err error;
     /* State or exit changed.  'exited' may come before the launch report is read, never after a
@@ -52,7 +53,8 @@ VIC_CHECK bool process_start(struct process *p, struct children *children,
                              const struct process_options *o, void (*changed)(void *arg), void *arg,
                              struct vic_err *err);
 void process_close(struct process *p); /* descriptors and watches; the child goes on */
-void process_resize(const struct process *p, unsigned rows, unsigned cols);
+/* Before the tty is there: the size that it will get. */
+void process_resize(struct process *p, unsigned rows, unsigned cols);
 bool process_done(const struct process *p); /* exited and its report read */
 
 #endif

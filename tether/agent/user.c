@@ -129,10 +129,10 @@ bool user_find(struct sv passwd, struct sv group, const char *user,
     if (!find_user(passwd, sv_cut(&rest, ':'), out, &name, err))
         return false;
     struct group_line line;
-    if (rest.p && rest.len) {
-        if (!find_group(group, rest, &out->gid, err))
-            return false;
-    } else {
+    if (rest.p && rest.len && !find_group(group, rest, &out->gid, err))
+        return false;
+    add_group(out, out->gid); /* as dockerd: the primary group is among the others too */
+    if (!rest.p || !rest.len) {
         while (name.len && next_group(&all, &line)) {
             if (is_member(line.members, name))
                 add_group(out, line.gid);
