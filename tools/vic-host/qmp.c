@@ -301,6 +301,11 @@ bool qmp_await(struct qmp *q, int64_t timeout_ms, struct vic_err *err)
     return wait_for(q, &q->happened, timeout_ms, q->event, err);
 }
 
+bool qmp_await_close(struct qmp *q, int64_t timeout_ms, struct vic_err *err)
+{
+    return wait_for(q, &q->closed, timeout_ms, "end of QEMU", err);
+}
+
 /* ---- life ---- */
 
 struct qmp *qmp_open(int fd, qmp_event on_event, void *arg, int64_t timeout_ms, struct vic_err *err)

@@ -63,4 +63,7 @@ VIC_CHECK bool qmp_call(struct qmp *q, const char *command, struct sv arguments,
 void qmp_expect(struct qmp *q, const char *event, const char *device);
 VIC_CHECK bool qmp_await(struct qmp *q, int64_t timeout_ms, struct vic_err *err);
 
+/* Waits until QEMU has closed the connection, as it does when it ends. */
+VIC_CHECK bool qmp_await_close(struct qmp *q, int64_t timeout_ms, struct vic_err *err);
+
 #endif

@@ -48,8 +48,8 @@ struct vmm_options {
 };
 
 /* VMs that run are found again and watched; for one that ended meanwhile on_exit comes (as ended by
- * its guest: nobody saw why) as soon as the loop runs.  A start that was cut off is undone: the
- * guest had not run.  The loop may be started before or after. */
+ * its guest: nobody saw why) as soon as the loop runs.  A start that was cut off is undone (its
+ * guest had not run) and reported in the same way.  The loop may be started before or after. */
 struct vmm *vmm_open(const struct vmm_options *o, struct vic_err *err);
 /* Leaves the VMs running; no callback comes after it.  While the loop runs in its thread, or on the
  * loop's own thread (also when loop_run has returned), before loop_free; no operation under way. */

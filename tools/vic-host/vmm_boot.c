@@ -125,7 +125,7 @@ bool vmm_boot_parse(struct sv cfg, struct sv folder, struct arena *a, struct vmm
         return vic_fail(err, VIC_TOO_LARGE, 0, "isolinux.cfg: the command line is too long");
     out->kernel = inner_path(c.kernel, folder, a);
     out->initrd = inner_path(c.initrd, folder, a);
-    return true;
+    return *out->kernel || vic_fail(err, VIC_INVALID, 0, "isolinux.cfg names no kernel");
 }
 
 /* ---- passes over the ISO ---- */

@@ -96,8 +96,7 @@ static void add_machine(struct launch *l)
     args(l, "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none", "-vga",
          "none", "-S", NULL);
     arg(l, "-name", "guest=%s", s->id);
-    arg(l, "-machine",
-        "q35,i8042=off,hpet=off,vmport=off,smbus=off,graphics=off,dump-guest-core=off,sata=%s",
+    arg(l, "-machine", "q35,i8042=off,hpet=off,vmport=off,smbus=off,dump-guest-core=off,sata=%s",
         cd ? "on" : "off");
     if (l->vm->m->kvm)
         args(l, "-accel", "kvm", "-cpu", "host", NULL);

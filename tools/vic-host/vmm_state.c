@@ -202,8 +202,10 @@ static bool adopt(struct vm *vm, struct vic_err *err)
 /* Clears what is left of a VM and has its end reported on the loop. */
 static bool bury(struct vm *vm, struct vic_err *err)
 {
-    if (vm->qmp && vm->pidfd < 0) /* died before its pid was noted */
+    if (vm->qmp && vm->pidfd < 0) { /* its pid was never noted */
         (void)!vm_qmp(vm, "quit", (struct sv){0}, -1, NULL);
+        (void)!qmp_await_close(vm->qmp, RECOVER_MS, NULL);
+    }
     vm_kill(vm);
     vm_files_remove(vm);
     if (loop_post(vm->m->o.loop, vm_report_gone, vm))

@@ -51,6 +51,15 @@ static int set_up(void **state)
     return 0;
 }
 
+/* The pid in a VM's state file; 0 = none. */
+static pid_t noted_pid(const struct place *p, const char *file)
+{
+    char text[64] = "";
+    AUTO_FREE char *path = xasprintf("%s/run/%s", p->dir, file);
+    AUTO_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC);
+    return fd >= 0 && read(fd, text, sizeof text - 1) > 0 ? (pid_t)strtol(text, NULL, 10) : 0;
+}
+
 /* After a test that failed half-way: ends its VMs. */
 static int clean_up(void **state)
 {
@@ -59,17 +68,9 @@ static int clean_up(void **state)
         fixture_close(&p->f);
     AUTO_FREE char *run_dir = xasprintf("%s/run", p->dir);
     DIR *dir = opendir(run_dir);
-    for (struct dirent *e; dir && (e = readdir(dir));) {
-        if (!sv_ends(sv_of(e->d_name), SV(".state")))
-            continue;
-        AUTO_FREE char *file = xasprintf("%s/%s", run_dir, e->d_name);
-        FILE *state_file = fopen(file, "re");
-        char text[64] = "";
-        if (state_file && fgets(text, sizeof text, state_file) && strtol(text, NULL, 10) > 1)
-            kill((pid_t)strtol(text, NULL, 10), SIGKILL);
-        if (state_file)
-            fclose(state_file);
-    }
+    for (struct dirent *e; dir && (e = readdir(dir));)
+        if (sv_ends(sv_of(e->d_name), SV(".state")) && noted_pid(p, e->d_name) > 1)
+            kill(noted_pid(p, e->d_name), SIGKILL);
     if (dir)
         closedir(dir);
     run((const char *const[]){"rm", "-rf", run_dir, NULL}, NULL);
@@ -341,8 +342,12 @@ static void test_refused_starts(void **state)
     s = good;
     s.memory_mb = 0;
     refuse(f, &s, VIC_INVALID);
-    s.memory_mb = 1024 * 1024; /* QEMU itself refuses, and its words arrive */
-    refuse(f, &s, VIC_IO);
+    s = good;
+    s.uuid = "------------------------------------"; /* QEMU itself refuses, and its words arrive */
+    struct vic_err err = {0};
+    assert_false(vmm_start(f->m, &s, &err));
+    assert_non_null(strstr(err.msg, "QEMU: "));
+    assert_non_null(strstr(err.msg, "UUID"));
     fixture_close(f);
     check_no_leak(p, "refused");
 }
@@ -445,12 +450,10 @@ static void test_ended_meanwhile(void **state)
 {
     struct place *p = *state;
     struct fixture *f = &p->f;
-    AUTO_BUF struct buf pids = {0};
     orphan(p, "meanwhile");
-    run((const char *const[]){"pgrep", "-f", "guest=meanwhile", NULL}, &pids);
-    uint64_t pid;
-    assert_true(sv_to_u64(sv_trim(buf_sv(&pids)), &pid));
-    assert_int_equal(kill((pid_t)pid, SIGTERM), 0);
+    pid_t pid = noted_pid(p, "meanwhile.state");
+    assert_true(pid > 1);
+    assert_int_equal(kill(pid, SIGTERM), 0);
     for (int i = 0; i < 500 && qemu_count("meanwhile"); i++)
         usleep(10000);
     fixture_open(f, p->dir, p->netns);
