@@ -30,8 +30,9 @@ static bool collect_change(void *arg, const char *path, const char *before, cons
 {
     struct collect *c = arg;
     (void)before;
-    /* A new record tells its own values, not those of its parts. */
-    if (strcmp(path, "Meta.Revision") == 0 || (c->fresh && strchr(path, '.')))
+    /* A new record tells its name and its own values, not those of its parts. */
+    bool part = strchr(path, '.') && strcmp(path, "Meta.Name") != 0;
+    if (strcmp(path, "Meta.Revision") == 0 || (c->fresh && part))
         return true;
     struct sv value = sv_sub(sv_of(after), 0, MAX_CHANGE_TEXT);
     c->map.v[c->map.n++] = (struct store_kv){arena_strdup(c->a, path), arena_sv(c->a, value)};
@@ -202,6 +203,11 @@ bool store_entries(struct store_txn *t, uint64_t since, struct arena *a, store_e
     if (!ok)
         return too_old(since, err); /* a damaged entry: what it told is known from a list only */
     return rc == 0 || rc == MDB_NOTFOUND || store_fail_mdb(t->s, rc, "walk the log", err);
+}
+
+uint64_t store_log_first(struct store_txn *t)
+{
+    return t->state.log_first;
 }
 
 /* --- retention -----------------------------------------------------------------------------------

@@ -166,6 +166,8 @@ typedef bool (*store_each_entry)(void *arg, const struct store_entry *e);
 VIC_CHECK bool store_entries(struct store_txn *t, uint64_t since, struct arena *a,
                              store_each_entry each, void *arg, struct vic_err *err);
 
+uint64_t store_log_first(struct store_txn *t); /* oldest revision that the log still has */
+
 /* Called on the writer thread after each commit, with the newest revision; must not block, must not
  * write.  For each change in it 'each' can be read by store_entries from a pool thread. */
 struct store_watch;

@@ -551,7 +551,7 @@ static void test_change_log(void **state)
     struct tail tail = {.a = &a};
     AUTO_TXN struct store_txn *t = store_read(p->s, NULL);
     check_ok(store_entries(t, 0, &a, tell_entry, &tail, &err));
-    assert_string_equal(buf_str(&tail.out), "1 put vm v1 test  Phase=booting\n"
+    assert_string_equal(buf_str(&tail.out), "1 put vm v1 test  Meta.Name=red Phase=booting\n"
                                             "2 put vm v1 test  Phase=idle Attempt.What=attach\n"
                                             "3 event container c1 test die exitCode=0 name=web\n"
                                             "4 delete vm v1 test \n");
