@@ -23,6 +23,7 @@
 #include "loop_priv.h"
 #include "mem.h"
 #include "sync.h"
+#include "tls.h"
 
 struct post {
     struct post *next;
@@ -130,6 +131,7 @@ void loop_run(struct loop *l)
 static void *thread_main(void *arg)
 {
     loop_run(arg);
+    tls_thread_end();
     return NULL;
 }
 

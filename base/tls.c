@@ -35,6 +35,7 @@
 
 #include <wolfssl/error-ssl.h>
 #include <wolfssl/ssl.h>
+#include <wolfssl/wolfcrypt/ecc.h>
 
 #include "mem.h"
 #include "tls_priv.h"
@@ -121,6 +122,12 @@ void tls_ctx_free(struct tls_ctx *ctx)
     wolfSSL_CTX_free(ctx->wolf);
     explicit_bzero(ctx, sizeof *ctx);
     free(ctx);
+}
+
+void tls_thread_end(void)
+{
+    wc_ecc_fp_free();
+    wolfSSL_ERR_clear_error();
 }
 
 static bool load_own(struct tls_ctx *ctx, const char *cert, const char *key, struct vic_err *err)

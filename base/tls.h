@@ -32,6 +32,9 @@ struct tls_ctx *tls_server_psk(tls_psk_find find, void *arg, struct vic_err *err
 struct tls_ctx *tls_client_psk(const char *identity, const unsigned char key[TLS_PSK_SIZE],
                                struct vic_err *err);
 void tls_ctx_free(struct tls_ctx *ctx);
+/* A thread that used connections calls this last: wolfSSL keeps precomputed curve points for each
+ * thread, up to 12 MB.  (A loop's own thread does.) */
+void tls_thread_end(void);
 
 /* Makes a connection; 'host' is the name a client verifies (or NULL). */
 struct tls_conn *tls_conn_new(struct tls_ctx *ctx, const char *host, struct vic_err *err);
@@ -55,8 +58,8 @@ enum tls_status tls_output(struct tls_conn *c, struct sv plain, struct buf *wire
 /* Appends close_notify; reading may go on (half close). */
 void tls_shutdown(struct tls_conn *c, struct buf *wire);
 
-bool tls_ready(const struct tls_conn *c);           /* handshake done */
-size_t tls_kept(const struct tls_conn *c);          /* bytes of tls_output waiting for that */
+bool tls_ready(const struct tls_conn *c);               /* handshake done */
+size_t tls_kept(const struct tls_conn *c);              /* bytes of tls_output waiting for that */
 const char *tls_psk_identity(const struct tls_conn *c); /* server: who proved it; else "" */
 const char *tls_peer_name(const struct tls_conn *c);    /* common name of the peer's certificate */
 
@@ -86,7 +89,8 @@ VIC_CHECK bool cert_make_ca(const char *common_name, const char *cert_path, cons
 VIC_CHECK bool cert_make(const char *common_name, const char *const *names, bool client,
                          const char *ca_cert, const char *ca_key, const char *cert_path,
                          const char *key_path, struct vic_err *err);
-/* Upper-case hex with colons of the SHA-256 (32 bytes) or SHA-1 (20) of a PEM file's certificate. */
+/* Upper-case hex with colons of the SHA-256 (32 bytes) or SHA-1 (20) of a PEM file's certificate.
+ */
 VIC_CHECK bool cert_thumbprint(const char *cert_path, bool sha1, char out[96], struct vic_err *err);
 
 #endif
