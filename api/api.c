@@ -32,6 +32,7 @@ static bool dispatch(struct call *c)
         c->status = c->err.code == VIC_UNSUPPORTED ? 405 : 0;
         return false;
     }
+    c->route = r;
     if (r->writes)
         name_actor(c);
     return r->handler(c);
@@ -82,6 +83,7 @@ struct api *api_new(const struct api_options *o, struct vic_err *err)
         a->o.clock = &vic_clock_real;
     a->pool = pool_new("api", o->handlers ? o->handlers : DEFAULT_HANDLERS, 0);
     a->park = park_new(o->store, o->log);
+    a->execs = execs_new(a);
     const struct http_options h = {.handler = handle,
                                    .classify = classify,
                                    .error_body = error_body,
@@ -109,5 +111,6 @@ void api_free(struct api *a)
     http_server_free(a->http);
     park_free(a->park);
     pool_free(a->pool);
+    execs_free(a->execs);
     free(a);
 }

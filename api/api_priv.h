@@ -17,6 +17,8 @@
 #ifndef VIC_API_API_PRIV_H
 #define VIC_API_API_PRIV_H
 
+#include <stdatomic.h>
+
 #include "base/json.h"
 #include "base/mem.h"
 
@@ -25,12 +27,14 @@
 enum { API_V = 1044, API_MIN_V = 1024 }; /* 1000 * major + minor */
 
 struct park;
+struct execs;
 
-struct api { /* immutable after api_new */
+struct api { /* immutable after api_new, but for pruning */
     struct api_options o;
     struct vic_pool *pool;
     struct http_server *http;
     struct park *park;
+    struct execs *execs;
 };
 
 struct call {
@@ -154,6 +158,10 @@ bool event_container(struct store_txn *t, struct arena *a, const struct store_co
 /* The same for an image; 'name' is its familiar reference or id. */
 bool event_image(struct store_txn *t, struct arena *a, const struct store_image *i,
                  const char *name, const char *action, struct vic_err *err);
+
+/* --- docker/exec.c ------------------------------------------------------------------------------ */
+struct execs *execs_new(struct api *api);
+void execs_free(struct execs *e);
 
 /* --- the handlers, from routes.def -------------------------------------------------------------
  */
