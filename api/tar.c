@@ -218,8 +218,8 @@ static bool read_header(struct tar *t, struct header *h, bool *end, struct vic_e
 static bool take_special(struct tar *t, const struct header *h, struct extended *x, bool *special,
                          struct vic_err *err)
 {
-    char *text;
-    size_t len;
+    char *text = NULL;
+    size_t len = 0;
     *special = h->type == 'x' || h->type == 'g' || h->type == 'L' || h->type == 'K';
     if (!*special)
         return true;
