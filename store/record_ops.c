@@ -293,6 +293,18 @@ static void diff_field(struct differ *d, const struct store_field *f, const void
     }
 }
 
+static void push_name(struct differ *d, size_t len, const char *name)
+{
+    size_t room = sizeof d->path - 1 - len;
+    if (room < 2)
+        return; /* a path that is cut off stays so */
+    struct sv s = sv_sub(sv_of(name), 0, room - 1);
+    if (len)
+        d->path[len++] = '.';
+    memcpy(d->path + len, s.p, s.len);
+    d->path[len + s.len] = '\0';
+}
+
 static void diff_records(struct differ *d, const struct store_rec *rec, const void *a,
                          const void *b)
 {
@@ -301,8 +313,7 @@ static void diff_records(struct differ *d, const struct store_rec *rec, const vo
         const struct store_field *f = &rec->fields[i];
         if (same_field(f, a, b))
             continue;
-        snprintf(d->path + len, sizeof d->path - len, "%s%s", len ? "." : "",
-                 *f->json ? f->json : f->name);
+        push_name(d, len, *f->json ? f->json : f->name);
         diff_field(d, f, a, b);
         d->path[len] = '\0';
     }
