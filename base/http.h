@@ -16,9 +16,14 @@
  * than that wait for their turn while everything else goes on.
  *
  * Limits (each answered as HTTP says, with 'error'): head 64 KiB, 100 headers -> 431; request line
- * -> 414; whole body -> 413; head not complete within 30 s -> 408 and close; Expect: 100-continue
- * is answered; chunked bodies are read; both Content-Length and Transfer-Encoding, or a bad one, ->
- * 400 and close (RFC 9112 section 6.3); pipelined requests are answered in turn.
+ * -> 414; whole body -> 413; head not complete within 30 s, or a whole body that stands still as
+ * long, -> 408 and close; a streamed body that stands still for idle_ms fails its reader; Expect:
+ * 100-continue is answered; chunked bodies are read; both Content-Length and Transfer-Encoding, or
+ * a bad one, -> 400 and close (RFC 9112 section 6.3); pipelined requests are answered in turn.
+ *
+ * Gone: a client that closes its connection, or its sending side, while its request is parked or
+ * its source waits, counts as gone; what can be sent without waiting is still sent.  Hijacked, it
+ * only ended its input.
  *
  * Lifetime: a 'struct http_req' lives until it is answered and its source freed; http_wake takes a
  * weak handle, so waking a request that is gone does nothing.
@@ -134,6 +139,8 @@ void http_stream(struct http_req *r, int status, const char *content_type, int64
 void http_stream_sized(struct http_req *r, int status, const char *content_type, uint64_t size,
                        const struct http_source *src, void *arg);
 
+/* Both run on the loop's thread, perhaps while fill runs in the pool: what they share with it needs
+ * a lock.  Neither is called any more once the source said END. */
 struct http_sink {
     /* Bytes from the client, loop thread, must not block.  Returns how many it took; when fewer
      * than given, reading pauses until http_wake_input. */
