@@ -19,6 +19,8 @@
 
 #include <stdatomic.h>
 
+#include <stdatomic.h>
+
 #include "base/json.h"
 #include "base/mem.h"
 
@@ -28,6 +30,7 @@ enum { API_V = 1044, API_MIN_V = 1024 }; /* 1000 * major + minor */
 
 struct park;
 struct execs;
+struct route;
 
 struct api { /* immutable after api_new, but for pruning */
     struct api_options o;
@@ -35,6 +38,7 @@ struct api { /* immutable after api_new, but for pruning */
     struct http_server *http;
     struct park *park;
     struct execs *execs;
+    atomic_bool pruning; /* a prune is under way */
 };
 
 struct call {
@@ -43,6 +47,7 @@ struct call {
     struct arena *a;
     unsigned version;     /* 1044 = 1.44 */
     const char *param[2]; /* the {pieces} of the route's pattern, decoded */
+    const struct route *route;
     int status;           /* of the error answer; 0 = by err.code */
     struct store_change_note note;
     struct vic_err err;
@@ -159,7 +164,8 @@ bool event_container(struct store_txn *t, struct arena *a, const struct store_co
 bool event_image(struct store_txn *t, struct arena *a, const struct store_image *i,
                  const char *name, const char *action, struct vic_err *err);
 
-/* --- docker/exec.c ------------------------------------------------------------------------------ */
+/* --- docker/exec.c ------------------------------------------------------------------------------
+ */
 struct execs *execs_new(struct api *api);
 void execs_free(struct execs *e);
 
