@@ -269,6 +269,10 @@ void vm_on_event(void *arg, const char *name, struct json_val data)
         vm->guest_stopped = json_bool(json_get(data, "guest"), false);
         mutex_unlock(&vm->m->lock);
         log_info(log, "vmm.shutdown", KV_S("vm", vm->id), KV_S("reason", reason));
+    } else if (strcmp(name, "RESET") == 0) {
+        log_info(log, "vmm.reset", KV_S("vm", vm->id));
+        if (loop_is_thread(vm->m->o.loop)) /* else nothing is attached yet */
+            vm_guest_reconnect(vm);
     } else if (strcmp(name, "BLOCK_IO_ERROR") == 0) {
         log_error(log, "vmm.io_error", KV_S("vm", vm->id),
                   KV_S("disk", json_str(json_get(data, "qom-path"), "")),

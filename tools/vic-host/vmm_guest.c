@@ -121,8 +121,32 @@ void vm_guest_attach(struct vm *vm)
     vm_unref(vm);
 }
 
+/* For a stream that is no longer the VM's: it only gives up its reference. */
+static void on_late_close(void *arg, const struct vic_err *err)
+{
+    (void)err;
+    vm_unref(arg);
+}
+
 void vm_guest_detach(struct vm *vm)
 {
-    if (vm->guest)
-        net_abort(TAKE(vm->guest));
+    static const struct net_callbacks late = {.on_close = on_late_close};
+    if (!vm->guest)
+        return;
+    net_set(vm->guest, &late, vm);
+    net_abort(TAKE(vm->guest));
+    buf_reset(&vm->guest_in);
+    vm->guest_skip = vm->guest_paused = false;
+}
+
+void vm_guest_reconnect(struct vm *vm)
+{
+    struct vic_err err;
+    if (!vm->guest)
+        return;
+    vm_guest_detach(vm);
+    vm->guest_fd = vm_socket_connect(vm, VM_GUESTINFO, &err);
+    if (vm->guest_fd < 0)
+        log_error(vm->m->o.log, "vmm.guestinfo", KV_S("vm", vm->id), KV_ERR(&err));
+    vm_guest_attach(vm);
 }

@@ -143,6 +143,7 @@ VIC_CHECK bool vmm_boot_parse(struct sv cfg, struct sv folder, struct arena *a,
 /* vmm_guest.c; loop thread. */
 void vm_guest_attach(struct vm *vm);
 void vm_guest_detach(struct vm *vm);
+void vm_guest_reconnect(struct vm *vm); /* forgets what is under way in both directions */
 
 /* vmm_kvm.c: boots a guest of one sector with 'accel' ("kvm", "tcg"); true when it prints within
  * the deadline.  Blocks. */

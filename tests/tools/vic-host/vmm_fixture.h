@@ -7,7 +7,7 @@
 
 #include "vmm.h"
 
-enum { BOOT_MS = 60000, GUEST_MS = 20000 };
+enum { BOOT_MS = 120000, GUEST_MS = 60000 };
 
 struct fixture {
     char dir[64];      /* run/ and disks/ below it */

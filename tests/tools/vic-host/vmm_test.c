@@ -271,9 +271,14 @@ static void test_hostile_guest(void **state)
                                       "yes x | head -n 200000 >&3 & usleep 3000000; "
                                       "head -c 3600000 <&3 | grep -c '^0 Unknown command'");
     assert_non_null(strstr(flood, "200000"));
+    AUTO_FREE char *question = /* left unread */
+        guest_run(f, "hostile", "echo unread >&3; usleep 200000");
+    assert_int_equal(truncate(spec.console, 0), 0); /* QEMU appends */
     assert_true(vmm_reset(f->m, "hostile", &err));
-    AUTO_FREE char *after = guest_run(f, "hostile", "grep -c hello /proc/cmdline; echo again");
-    assert_non_null(strstr(after, "again"));
+    console_wait(f, "hostile", "guest: hello", BOOT_MS);
+    AUTO_FREE char *after =
+        guest_run(f, "hostile", "echo 'info-get guestinfo.cmd' >&3; read -r x <&3; echo \"$x\"");
+    assert_non_null(strstr(after, "0 No value found")); /* its own answer, not the old one */
     kill(vmm_pid(f->m, "hostile"), SIGKILL);
     exit_wait(f, 1);
     assert_false(f->exit_by_guest);
@@ -468,7 +473,8 @@ static void test_killed_at_any_point(void **state)
 {
     struct place *p = *state;
     unsigned found = 0, undone = 0;
-    for (unsigned ms = 0; ms < 360; ms += 15) {
+    /* Until some came after the start's end, however slow the machine is. */
+    for (unsigned ms = 0; found < 4 && ms < 6000; ms += ms < 300 ? 15 : ms / 6) {
         struct fixture *f = &p->f;
         struct vic_err err = {0};
         int said;
@@ -484,7 +490,8 @@ static void test_killed_at_any_point(void **state)
         fixture_close(f);
         check_no_leak(p, "cut");
     }
-    print_message("killed 24 times: found %u, undone %u\n", found, undone);
+    print_message("killed %u times: found %u, undone %u\n", found + undone, found, undone);
+    assert_true(found > 0 && undone > 0);
 }
 
 int main(int argc, char **argv)
