@@ -16,7 +16,7 @@ struct loop;
 struct loop *loop_new(const char *name, struct vic_err *err);
 /* Starts the loop's own thread.  Or run it on the calling one with loop_run. */
 VIC_CHECK bool loop_start(struct loop *l, struct vic_err *err);
-void loop_run(struct loop *l); /* until loop_stop */
+void loop_run(struct loop *l);  /* until loop_stop */
 void loop_stop(struct loop *l); /* any thread; posted functions queued before it still run */
 /* After loop_stop: joins the thread, closes what is still open, frees. */
 void loop_free(struct loop *l);

@@ -32,15 +32,15 @@ struct net_callbacks {
 /* Called for each accepted stream (before TLS): set its callbacks with net_set, or net_close it. */
 typedef void (*net_accept)(void *arg, struct net_stream *s);
 
-/* 'tls' NULL = plain.  'handshake_ms': a connection (net_connect) and TLS handshake not done by then
- * end the stream.  'tls' outlives the streams. */
+/* 'tls' NULL = plain.  'handshake_ms': a connection (net_connect) and TLS handshake not done by
+ * then end the stream.  'tls' outlives the streams. */
 struct net_options {
     struct tls_ctx *tls;
-    const char *tls_name; /* client: the host name to verify */
-    int64_t handshake_ms; /* 0 = 10 s */
+    const char *tls_name;  /* client: the host name to verify */
+    int64_t handshake_ms;  /* 0 = 10 s */
     size_t handshake_size; /* a server's peer that sends more before its handshake is done is cut
                               off; 0 = no limit but TLS's own */
-    unsigned backlog;     /* 0 = 512 */
+    unsigned backlog;      /* 0 = 512 */
 };
 
 struct net_listener *net_listen(struct loop *l, const char *address, const struct net_options *o,

@@ -32,7 +32,7 @@ struct net_stream {
     struct buf flying; /* being written by libuv */
     struct buf held;   /* decrypted while paused */
     char *peer;
-    struct vic_err *err; /* why it died */
+    struct vic_err *err;   /* why it died */
     size_t handshake_left; /* bytes before the handshake is done; 0 = no limit */
     unsigned open_handles;
     bool unix_socket, server;

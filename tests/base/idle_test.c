@@ -261,6 +261,8 @@ static int drop_certs(void **state)
 int main(int argc, char **argv)
 {
     uint64_t n;
+    if (SANITIZED)
+        connections = 20;
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_idle)};
     if (argc > 1 && sv_to_u64(sv_of(argv[1]), &n) && n > 0 && n <= 4000) {
         connections = (int)n;
