@@ -134,7 +134,7 @@ enum ctl_verdict disk_attach(struct step *s, struct store_disk *d, struct store_
     case ATTEMPT_RUNNING:
         return CTL_WAIT;
     case ATTEMPT_DONE:
-        return attached(s, d);
+        return attempt_is(&d->attempt, "attach") ? attached(s, d) : clear_attempt(s, d);
     case ATTEMPT_FAILED:
         *s->err = task.err;
         /* The file is there from an attempt whose end was lost: take it as it is. */

@@ -215,6 +215,9 @@ static enum ctl_verdict ensure_blank(struct step *s, struct store_vch *v)
     if (!count)
         return plan_blank(s, v);
     struct store_disk *d = found[0];
+    jobs_look(s->c->jobs, d->meta.id, &r);
+    if (r.state == JOB_DONE)
+        return finish_blank(s, v, d, &vm);
     if (d->holder[0] && strcmp(d->holder, vm.meta.id) != 0)
         return discard_blank(s, d, "its worker was lost");
     /* READY and on no VM: from an earlier engine that did not finish. */
@@ -223,7 +226,6 @@ static enum ctl_verdict ensure_blank(struct step *s, struct store_vch *v)
     verdict = disk_attach(s, d, &vm, BLANK_TARGET);
     if (verdict != CTL_DONE)
         return verdict;
-    jobs_look(s->c->jobs, d->meta.id, &r);
     switch (r.state) {
     case JOB_NONE: {
         const char *open = arena_printf(
@@ -236,7 +238,7 @@ static enum ctl_verdict ensure_blank(struct step *s, struct store_vch *v)
     case JOB_FAILED:
         return discard_blank(s, d, r.err.msg);
     case JOB_DONE:
-        return finish_blank(s, v, d, &vm);
+        break;
     }
     return CTL_FAIL;
 }
