@@ -19,8 +19,6 @@
 
 #include <stdatomic.h>
 
-#include <stdatomic.h>
-
 #include "base/json.h"
 #include "base/mem.h"
 
@@ -48,7 +46,7 @@ struct call {
     unsigned version;     /* 1044 = 1.44 */
     const char *param[2]; /* the {pieces} of the route's pattern, decoded */
     const struct route *route;
-    int status;           /* of the error answer; 0 = by err.code */
+    int status; /* of the error answer; 0 = by err.code */
     struct store_change_note note;
     struct vic_err err;
 };
@@ -164,8 +162,7 @@ bool event_container(struct store_txn *t, struct arena *a, const struct store_co
 bool event_image(struct store_txn *t, struct arena *a, const struct store_image *i,
                  const char *name, const char *action, struct vic_err *err);
 
-/* --- docker/exec.c ------------------------------------------------------------------------------
- */
+/* --- docker/exec.c --------------------------------------------------------------------------- */
 struct execs *execs_new(struct api *api);
 void execs_free(struct execs *e);
 
