@@ -17,7 +17,7 @@
 static int open_beneath(int dir, const char *rel, int flags, mode_t mode)
 {
     struct open_how how = {.flags = (uint64_t)(flags | O_CLOEXEC),
-                           .mode = flags & (O_CREAT | O_TMPFILE) ? mode : 0,
+                           .mode = flags & O_CREAT ? mode : 0,
                            .resolve =
                                RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS};
     return (int)syscall(SYS_openat2, dir, *rel ? rel : ".", &how, sizeof how);

@@ -46,11 +46,15 @@ void *vh_fault_new(struct vh_fault *f, const struct vim_type *t, const char *fmt
 {
     char text[1024];
     va_list ap;
-    va_start(ap, fmt);
-    vsnprintf(text, sizeof text, fmt ? fmt : "%s", ap);
-    va_end(ap);
     f->detail = vim_new(f->a, t);
-    f->text = arena_strdup(f->a, fmt ? text : words_of(t));
+    if (!fmt) {
+        f->text = words_of(t);
+        return f->detail;
+    }
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    f->text = arena_strdup(f->a, text);
     return f->detail;
 }
 

@@ -436,7 +436,7 @@ static bool add_disk(struct change *ch, struct vim_VirtualDevice *dev)
     bool create = ch->spec->fileOperation == vim_VirtualDeviceConfigSpecFileOperation_create;
     if (!name_disk(ch, b, &p.path))
         return false;
-    if (disk_attached(ch, &p.path))
+    if (!create && disk_attached(ch, &p.path))
         return BAD(InvalidDeviceBacking, "device.backing.fileName");
     if (!(create ? plan_create(ch, d, b, &p) : plan_existing(ch, &p)))
         return false;

@@ -30,7 +30,7 @@ static void get(struct vh_vm *vm, const char *key, struct buf *out)
     struct vh_guest_var *v = find_var(vm, key);
     vh_options_array live = {vm->conf->info->extraConfig.v, vm->conf->info->extraConfig.n};
     const char *value = v ? v->value : vh_option(&live, key);
-    if (value)
+    if (value && *value)
         buf_addf(out, "1 %s", value);
     else
         no(out, "No value found");

@@ -266,8 +266,7 @@ class Files(Base):
         self.assertEqual(put("iso/link/x", b"x"), 404)
         os.unlink(self.host.file("iso/link"))
         chunks = iter([b"a" * 100000, b"b" * 100000])
-        self.assertEqual(self.host.http(self.si, "PUT", "iso/chunked", chunks,
-                                        headers={"Transfer-Encoding": "chunked"})[0], 201)
+        self.assertEqual(put("iso/chunked", chunks), 201)
         self.assertEqual(os.path.getsize(self.host.file("iso/chunked")), 200000)
         for name in ("iso/chunked", "iso/a%20b%25"):
             self.assertEqual(self.host.http(self.si, "DELETE", name)[0], 204)
@@ -281,8 +280,7 @@ class Files(Base):
             yield b"x" * 100000
             raise Cut
         with self.assertRaises(Cut):
-            self.host.http(self.si, "PUT", "iso/cut", body(),
-                           headers={"Transfer-Encoding": "chunked"})
+            self.host.http(self.si, "PUT", "iso/cut", body())
         wait(lambda: os.listdir(self.host.file("iso")) == [], 10, "no half file stays")
 
     def test_file_manager(self):

@@ -110,14 +110,17 @@ class Host:
 
     # --- what is left ---------------------------------------------------------------------------------
     def qemus(self):
+        """QEMU processes that have something of our state folder open (their log is there)."""
         found = []
-        for entry in os.listdir("/proc"):
+        for entry in filter(str.isdigit, os.listdir("/proc")):
             try:
-                with open(f"/proc/{entry}/cmdline", "rb") as f:
-                    words = f.read().split(b"\0")
-            except (OSError, NotADirectoryError):
+                with open(f"/proc/{entry}/comm") as f:
+                    if not f.read().startswith("qemu"):
+                        continue
+                fds = [os.readlink(f"/proc/{entry}/fd/{n}") for n in os.listdir(f"/proc/{entry}/fd")]
+            except OSError:
                 continue
-            if b"qemu" in words[0] and any(self.state.encode() in w for w in words):
+            if any(name.startswith(self.state + "/") for name in fds):
                 found.append(int(entry))
         return found
 
