@@ -271,8 +271,8 @@ static void test_hostile_guest(void **state)
                                       "yes x | head -n 200000 >&3 & usleep 3000000; "
                                       "head -c 3600000 <&3 | grep -c '^0 Unknown command'");
     assert_non_null(strstr(flood, "200000"));
-    AUTO_FREE char *question = /* left unread */
-        guest_run(f, "hostile", "echo unread >&3; usleep 200000");
+    AUTO_FREE char *question = /* more unread answers than it has buffers */
+        guest_run(f, "hostile", "yes x | head -n 200000 >&3 & usleep 3000000");
     assert_int_equal(truncate(spec.console, 0), 0); /* QEMU appends */
     assert_true(vmm_reset(f->m, "hostile", &err));
     console_wait(f, "hostile", "guest: hello", BOOT_MS);
