@@ -20,6 +20,9 @@ void loop_run(struct loop *l);  /* until loop_stop */
 void loop_stop(struct loop *l); /* any thread; posted functions queued before it still run */
 /* After loop_stop: joins the thread, closes what is still open, frees. */
 void loop_free(struct loop *l);
+/* Makes the caller the loop's thread if the loop is not running, or has been stopped (then its
+ * thread is waited for).  False: it runs. */
+bool loop_adopt(struct loop *l);
 bool loop_is_thread(const struct loop *l); /* is the caller on the loop's thread? */
 
 /* Runs fn(arg) on the loop's thread, in the order posted.  Any thread.  False once the loop has

@@ -36,9 +36,6 @@ struct loop_scratch *loop_scratch(struct loop *l);
  * that must not get lost. */
 void loop_post_late(struct loop *l, void (*fn)(void *arg), void *arg);
 
-/* Makes the caller the loop's thread if the loop is not running, or has been stopped (then its
- * thread is waited for).  False: it runs. */
-bool loop_adopt(struct loop *l);
 void loop_pump(struct loop *l); /* after loop_adopt: waits for events and runs them, once */
 
 #endif

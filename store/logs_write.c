@@ -148,7 +148,7 @@ static void drop_oldest(struct logs *l, struct clog *log)
 static void enforce_limit(struct logs *l, struct clog *log)
 {
     while (log->kept_max && log->segment_count > 1) {
-        const struct logs_segment *last = newest(log);
+        const struct logs_segment *last = &log->segments[log->segment_count - 1];
         if (last->base + last->size - log->segments[0].base <= log->kept_max)
             return;
         drop_oldest(l, log);
@@ -190,7 +190,7 @@ static bool open_segment(struct logs *l, struct clog *log, bool next)
 /* Appends to the newest segment: all or nothing. */
 static bool append_bytes(struct logs *l, struct clog *log, struct sv bytes)
 {
-    struct logs_segment *last = newest(log);
+    struct logs_segment *last = &log->segments[log->segment_count - 1]; /* open_segment made it */
     size_t at = 0;
     while (at < bytes.len) {
         ssize_t n = pwrite(log->fd, bytes.p + at, bytes.len - at, (off_t)(last->size + at));
@@ -287,7 +287,7 @@ static void drop_batch(struct logs *l, struct clog *log, int sys)
 static bool has_room(struct clog *log)
 {
     static const char zeros[LOGS_ROOM];
-    off_t size = (off_t)newest(log)->size;
+    off_t size = (off_t)log->segments[log->segment_count - 1].size;
     bool ok = pwrite(log->fd, zeros, sizeof zeros, size) == (ssize_t)sizeof zeros;
     return ftruncate(log->fd, size) == 0 && ok;
 }

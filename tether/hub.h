@@ -88,9 +88,9 @@ struct hub_options {
 struct hub *hub_new(const struct hub_options *o, struct vic_err *err);
 /* Adds an address (base/net.h), e.g. "tcp:[fe80::1%br0]:2377"; '*port' may be NULL. */
 VIC_CHECK bool hub_listen(struct hub *h, const char *address, int *port, struct vic_err *err);
-/* Closes everything.  Streams must have been freed before.  Call it while the loop's own thread runs
- * (from another thread: it waits), or when loop_run has returned; not from a callback, not between
- * loop_stop and the end of the loop's own thread.  Then loop_free. */
+/* Closes everything, then returns: no callback comes any more.  Streams must have been freed before,
+ * and what callbacks use must live until then.  While the loop runs, after loop_stop (it waits for the
+ * loop's thread), or after loop_run; not from a callback.  Before loop_free. */
 void hub_free(struct hub *h);
 
 /* False when the guest has not been seen since the engine's start. */

@@ -82,6 +82,8 @@ void fx_start(struct fx *x)
 
 void fx_stop(struct fx *x)
 {
+    if (x->stop_first)
+        loop_stop(x->loop);
     hub_free(x->hub);
     loop_stop(x->loop);
     loop_free(x->loop);

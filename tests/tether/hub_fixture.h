@@ -27,6 +27,7 @@ struct fx {
     uint64_t log_count, log_bytes, log_seq, log_stored;
     char log_last[64], log_container[65], log_boot[40];
     bool ack_logs;
+    bool stop_first; /* fx_stop: the loop before the hub */
 };
 
 void fx_init(struct fx *x);

@@ -373,23 +373,32 @@ static void many_guests_at_once(void **state)
     fx_stop(&x);
 }
 
-static void ends_with_guests_connected(void **state)
+static void end_in_order(bool stop_first)
 {
-    (void)state;
     struct fx x;
     struct tg g, half;
     struct vic_err err;
     fx_init(&x);
+    x.stop_first = stop_first;
     fx_start(&x);
     fx_guest(&x, &g, "vm1", NULL);
     struct tg_connect o = {.address = x.address, .vm = "vm2"};
     OK(tg_connect(&half, &o, &err), &err);
     int raw = tg_dial(x.address, NULL);
     assert_true(raw >= 0);
+    for (int i = 0; i < 100; i++)
+        OK(hub_signal(x.hub, "vm1", "", 1, &err), &err); /* work that is on its way to the loop */
     fx_stop(&x);
     close(raw);
     tg_close(&g);
     tg_close(&half);
+}
+
+static void ends_with_guests_connected(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 10; i++)
+        end_in_order(i % 2);
 }
 
 int main(void)

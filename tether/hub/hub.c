@@ -61,11 +61,11 @@ static void call_done(struct call *c, bool ok)
     mutex_unlock(&c->hub->lock);
 }
 
-/* Runs fn on the loop's thread and waits for its call_done; directly when we are that thread or the
- * loop runs no more. */
+/* Runs fn on the loop's thread and waits for its call_done; directly when we are that thread, or
+ * the loop does not run or was stopped (then we become its thread). */
 static void call_on_loop(struct hub *h, void (*fn)(void *arg), struct call *c)
 {
-    if (loop_is_thread(h->o.loop) || !loop_post(h->o.loop, fn, c)) {
+    if (loop_is_thread(h->o.loop) || loop_adopt(h->o.loop) || !loop_post(h->o.loop, fn, c)) {
         fn(c);
         return;
     }
