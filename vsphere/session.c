@@ -318,7 +318,8 @@ bool vsp_about(struct vsp *v, struct arena *a, struct vsp_about *out, struct vic
     struct sv version = sv_of(about->apiVersion), major = sv_cut(&version, '.');
     uint64_t hi = 0, lo = 0;
     (void)(sv_to_u64(major, &hi) && sv_to_u64(sv_cut(&version, '.'), &lo));
-    out->has_instant_clone = out->is_vcenter && (hi > 6 || (hi == 6 && lo >= 7));
+    bool ours = about->fullName && strstr(about->fullName, "vic-host");
+    out->has_instant_clone = (out->is_vcenter || ours) && (hi > 6 || (hi == 6 && lo >= 7));
     return true;
 }
 

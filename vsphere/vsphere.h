@@ -56,7 +56,7 @@ struct vsp_about {
 };
 VIC_CHECK bool vsp_about(struct vsp *v, struct arena *a, struct vsp_about *out, struct vic_err *err);
 
-/* Where a VCH lives.  Names or inventory paths in; NULL picks the only one there is and fails with
+/* Where a VCH lives.  Names, or inventory paths that begin with '/', in; NULL picks the only one there is and fails with
  * the list when there are several. */
 struct vsp_place_names {
     const char *datacenter, *compute, *datastore, *network;
@@ -65,7 +65,8 @@ struct vsp_place_names {
 struct vsp_place {
     char datacenter[VSP_REF_SIZE], pool[VSP_REF_SIZE], folder[VSP_REF_SIZE];
     char datastore[VSP_REF_SIZE], network[VSP_REF_SIZE];
-    char datacenter_name[128], datastore_name[128], network_name[128];
+    char datacenter_name[128]; /* its path below the root folder, as datastore URLs want it */
+    char datastore_name[128], network_name[128];
 };
 VIC_CHECK bool vsp_find_place(struct vsp *v, const struct vsp_place_names *names,
                               struct vsp_place *out, struct vic_err *err);
@@ -127,7 +128,7 @@ VIC_CHECK bool vsp_vm_reconfig(struct vsp *v, const struct vsp_place *p, const c
 enum vsp_power { VSP_POWER_UNKNOWN, VSP_POWERED_OFF, VSP_POWERED_ON, VSP_SUSPENDED };
 
 struct vsp_disk {
-    unsigned target;
+    unsigned target; /* UINT_MAX: not on SCSI bus 0, so none of ours */
     int32_t key;
     const char *path, *uuid, *parent;
 };
@@ -165,8 +166,8 @@ VIC_CHECK bool vsp_tasks_running(struct vsp *v, size_t *count, struct vic_err *e
 VIC_CHECK bool vsp_task_wait(struct vsp *v, const char *task, int64_t timeout_ms, char *result_ref,
                              struct vic_err *err);
 
-/* The update stream: one WaitForUpdatesEx over a container view of the pool's VMs and a list view
- * of the tasks added.  Callbacks come on the watch's thread and must not block; what they are given
+/* The update stream: one WaitForUpdatesEx over the VMs of the pool (and of pools below it) and a
+ * list view of the tasks added.  Callbacks come on the watch's thread and must not block; what they are given
  * is borrowed for the call.  After a reconnect everything is reported anew, between on_state(true)
  * and the on_sync that follows; a VM that was not reported in between is gone. */
 struct vsp_watch;

@@ -420,11 +420,13 @@ static void detach(struct vsp_watch *w)
     forget_vms(w);
 }
 
-/* One wait.  False: connect anew. */
+/* One wait; until everything has been reported, none: where there is nothing to report, a server
+ * answers with nothing, and only after the time given.  False: connect anew. */
 static bool poll_once(struct vsp_watch *w, struct vic_err *err)
 {
     AUTO_ARENA struct arena a = {0};
-    struct vim_WaitOptions options = {.has_maxWaitSeconds = true, .maxWaitSeconds = POLL_S};
+    struct vim_WaitOptions options = {.has_maxWaitSeconds = true,
+                                      .maxWaitSeconds = w->synced ? POLL_S : 0};
     struct vim_WaitForUpdatesEx_request q = {
         .version = w->version.len ? buf_str(&w->version) : NULL, .options = &options};
     struct vsp_call_options o = {.handle = w->handle,
@@ -444,12 +446,12 @@ static bool poll_once(struct vsp_watch *w, struct vic_err *err)
         return vsp_fault(err, m->name, reply.fault.type, reply.fault.text, reply.fault.detail);
     const struct vim_UpdateSet *set =
         ((const struct vim_WaitForUpdatesEx_response *)reply.response)->returnval;
-    if (!set)
-        return true;
-    take_updates(w, set);
-    buf_reset(&w->version);
-    buf_add_str(&w->version, set->version ? set->version : "");
-    if (!w->synced && !(set->has_truncated && set->truncated)) {
+    if (set) {
+        take_updates(w, set);
+        buf_reset(&w->version);
+        buf_add_str(&w->version, set->version ? set->version : "");
+    }
+    if (!w->synced && !(set && set->has_truncated && set->truncated)) {
         w->synced = true;
         if (w->cb.on_sync)
             w->cb.on_sync(w->arg);

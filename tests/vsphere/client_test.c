@@ -17,7 +17,7 @@
 
 enum { WAIT_MS = 20000 };
 
-static struct sim sims[2];
+static struct sim sims[SIM_KINDS];
 
 struct fixture {
     const struct sim *sim;
@@ -108,14 +108,15 @@ static void test_place(void **state)
     struct vic_err err = {0};
     struct vsp_place p;
     struct vsp_place_names names = sim_names(f->sim);
-    assert_string_equal(f->place.datastore_name, "LocalDS_0");
+    const char *datastore = f->sim->kind == SIM_HOST ? "datastore1" : "LocalDS_0";
+    assert_string_equal(f->place.datastore_name, datastore);
     assert_string_equal(f->place.network_name, "VM Network");
     assert_string_equal(f->place.datacenter_name,
-                        f->sim->kind == SIM_ESX ? "ha-datacenter" : "DC0");
+                        f->sim->kind == SIM_VCENTER ? "DC0" : "ha-datacenter");
     names.datastore = "elsewhere";
     assert_false(vsp_find_place(f->v, &names, &p, &err));
     assert_int_equal(err.code, VIC_NOT_FOUND);
-    assert_non_null(strstr(err.msg, "LocalDS_0"));
+    assert_non_null(strstr(err.msg, datastore));
     names = sim_names(f->sim);
     names.pool = "nowhere";
     assert_false(vsp_find_place(f->v, &names, &p, &err));
@@ -399,16 +400,30 @@ int main(void)
     {                                                                                              \
 #name " on " #sim, name, set_up, tear_down, &sims[sim]                                     \
     }
-#define BOTH(name) ON(SIM_ESX, name), ON(SIM_VCENTER, name)
+#ifdef VIC_HOST_BIN
+#define ALL(name) ON(SIM_ESX, name), ON(SIM_VCENTER, name), ON(SIM_HOST, name)
+    const int kinds = SIM_KINDS;
+#else
+#define ALL(name) ON(SIM_ESX, name), ON(SIM_VCENTER, name)
+    const int kinds = SIM_HOST;
+#endif
     const struct CMUnitTest tests[] = {
-        BOTH(test_about),      BOTH(test_place),      BOTH(test_vm_life), BOTH(test_disks),
-        BOTH(test_files),      BOTH(test_list),       BOTH(test_task),    BOTH(test_credentials),
-        BOTH(test_thumbprint), BOTH(test_lost_reply),
+        ALL(test_about),
+        ALL(test_place),
+        ON(SIM_ESX, test_vm_life),
+        ON(SIM_VCENTER, test_vm_life),
+        ALL(test_disks),
+        ALL(test_files),
+        ALL(test_list),
+        ALL(test_task),
+        ALL(test_credentials),
+        ALL(test_thumbprint),
+        ALL(test_lost_reply),
     };
-    sim_start(&sims[SIM_ESX], SIM_ESX);
-    sim_start(&sims[SIM_VCENTER], SIM_VCENTER);
+    for (int i = 0; i < kinds; i++)
+        sim_start(&sims[i], (enum sim_kind)i);
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
-    sim_stop(&sims[SIM_ESX]);
-    sim_stop(&sims[SIM_VCENTER]);
+    for (int i = 0; i < kinds; i++)
+        sim_stop(&sims[i]);
     return failed;
 }

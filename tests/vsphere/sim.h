@@ -7,13 +7,14 @@
 
 #include "vsphere/vsphere.h"
 
-enum sim_kind { SIM_ESX, SIM_VCENTER };
+enum sim_kind { SIM_ESX, SIM_VCENTER, SIM_HOST, SIM_KINDS };
 
 struct sim {
     enum sim_kind kind;
     pid_t pid;
     int stdin_fd;
-    char url[128], thumbprint[96];
+    char url[128], thumbprint[96], password[64];
+    char state[64]; /* vic-host's folder */
 };
 
 /* Aborts the test when it cannot be started. */

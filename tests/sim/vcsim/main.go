@@ -39,7 +39,6 @@ func main() {
 	if *esx {
 		model = simulator.ESX()
 	}
-	defer model.Remove()
 	if err := model.Create(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
@@ -47,7 +46,7 @@ func main() {
 	model.Service.Listen = &url.URL{Host: "127.0.0.1:0", User: url.UserPassword(*user, *password)}
 	model.Service.TLS = new(tls.Config)
 	server := model.Service.NewServer()
-	defer server.Close()
 	fmt.Printf("https://%s %s\n", server.URL.Host, thumbprint(server.Certificate().Raw))
 	io.Copy(io.Discard, os.Stdin)
+	model.Remove() // server.Close would wait for long polls that nobody reads any more
 }
