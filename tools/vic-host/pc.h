@@ -56,6 +56,7 @@ struct vh_item { /* an object that a filter selects or selected */
     char *type, *id;
     uint64_t enter, stamp, rev;
     bool seen, gone;
+    bool known; /* the client may know an earlier object of this id: a leave is owed */
     struct vh_item_prop *props;
     size_t prop_count;
     UT_hash_handle hh; /* by id */

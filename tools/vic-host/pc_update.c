@@ -192,8 +192,10 @@ static void revisit(struct scan *s, struct vh_obj *o)
 static void scan_object(struct scan *s, struct vh_obj *o)
 {
     struct vh_item *it = NULL;
+    bool known = false;
     HASH_FIND(hh, s->f->items, o->id, strlen(o->id), it);
     if (it && (it->gone || strcmp(it->type, o->type->name) != 0)) {
+        known = it->known || it->enter <= s->f->collector->shown;
         free_item(s->f, it);
         it = NULL;
     }
@@ -202,6 +204,8 @@ static void scan_object(struct scan *s, struct vh_obj *o)
         revisit(s, o);
     else
         enter(s, o);
+    if (known && s->it)
+        s->it->known = true;
 }
 
 static void sweep(struct vh_filter *f)
@@ -212,7 +216,7 @@ static void sweep(struct vh_filter *f)
         if (it->gone && it->stamp <= f->collector->shown) {
             free_item(f, it);
         } else if (!it->gone && !it->seen) {
-            bool unseen = it->enter > f->collector->shown;
+            bool unseen = !it->known && it->enter > f->collector->shown;
             it->gone = true;
             it->stamp = ++f->collector->clock;
             if (unseen) /* the client never heard of it */

@@ -241,7 +241,7 @@ static struct vim_VirtualMachineQuickStats *quick_stats(struct vh_read *r, struc
     q->guestHeartbeatStatus =
         vm->tools ? vim_ManagedEntityStatus_green : vim_ManagedEntityStatus_gray;
     q->has_hostMemoryUsage = true;
-    q->hostMemoryUsage = host_memory(vmm_pid(r->h->vmm, vm->obj.id));
+    q->hostMemoryUsage = vm->on ? host_memory(vmm_pid(r->h->vmm, vm->obj.id)) : 0;
     q->has_uptimeSeconds = true;
     if (vm->on)
         q->uptimeSeconds = (int32_t)((clock_wall_ns(r->h->opt.clock) - vm->boot_ns) / 1000000000);
