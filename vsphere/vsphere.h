@@ -19,8 +19,8 @@
 #define VIC_VSPHERE_VSPHERE_H
 
 #include "base/arena.h"
-#include "base/err.h"
 #include "base/buf.h"
+#include "base/err.h"
 #include "base/log.h"
 
 enum { VSP_REF_SIZE = 128, VSP_PATH_SIZE = 512 };
@@ -28,7 +28,7 @@ enum { VSP_REF_SIZE = 128, VSP_PATH_SIZE = 512 };
 struct vsp;
 
 struct vsp_options {
-    const char *url;        /* "https://host[:port]" or ".../sdk" */
+    const char *url; /* "https://host[:port]" or ".../sdk" */
     const char *user;
     const char *password;   /* copied, wiped on free */
     const char *thumbprint; /* SHA-256 or SHA-1, upper hex with colons; NULL: verify by 'ca' */
@@ -54,10 +54,11 @@ struct vsp_about {
     bool is_vcenter;
     bool has_instant_clone;
 };
-VIC_CHECK bool vsp_about(struct vsp *v, struct arena *a, struct vsp_about *out, struct vic_err *err);
+VIC_CHECK bool vsp_about(struct vsp *v, struct arena *a, struct vsp_about *out,
+                         struct vic_err *err);
 
-/* Where a VCH lives.  Names, or inventory paths that begin with '/', in; NULL picks the only one there is and fails with
- * the list when there are several. */
+/* Where a VCH lives.  Names, or inventory paths that begin with '/', in; NULL picks the only one
+ * there is and fails with the list when there are several. */
 struct vsp_place_names {
     const char *datacenter, *compute, *datastore, *network;
     const char *pool; /* below the compute's root pool; NULL = the root pool itself */
@@ -75,7 +76,8 @@ struct vsp_kv {
     const char *key, *value;
 };
 
-/* --- VMs ---------------------------------------------------------------------------------------- */
+/* --- VMs ----------------------------------------------------------------------------------------
+ */
 
 struct vsp_vm_spec {
     const char *name;          /* unique in the folder */
@@ -102,12 +104,12 @@ VIC_CHECK bool vsp_vm_destroy(struct vsp *v, const char *vm, char task[VSP_REF_S
                               struct vic_err *err);
 
 struct vsp_disk_add {
-    unsigned target;     /* SCSI target 0..15 but 7; the guest finds the disk by it */
-    const char *path;    /* of the disk */
-    const char *parent;  /* backing parent, or NULL */
-    bool create;         /* fileOperation create (else the file exists) */
+    unsigned target;        /* SCSI target 0..15 but 7; the guest finds the disk by it */
+    const char *path;       /* of the disk */
+    const char *parent;     /* backing parent, or NULL */
+    bool create;            /* fileOperation create (else the file exists) */
     int64_t capacity_bytes; /* of a disk without parent */
-    const char *uuid;    /* set at creation where the host honours it */
+    const char *uuid;       /* set at creation where the host honours it */
 };
 struct vsp_reconfig {
     const struct vsp_disk_add *add;
@@ -123,7 +125,8 @@ VIC_CHECK bool vsp_vm_reconfig(struct vsp *v, const struct vsp_place *p, const c
                                const struct vsp_reconfig *r, char task[VSP_REF_SIZE],
                                struct vic_err *err);
 
-/* --- observed ------------------------------------------------------------------------------------ */
+/* --- observed ------------------------------------------------------------------------------------
+ */
 
 enum vsp_power { VSP_POWER_UNKNOWN, VSP_POWERED_OFF, VSP_POWERED_ON, VSP_SUSPENDED };
 
@@ -151,7 +154,13 @@ VIC_CHECK bool vsp_vm_read(struct vsp *v, const char *vm, struct arena *a, struc
 VIC_CHECK bool vsp_vm_list(struct vsp *v, const struct vsp_place *p, struct arena *a,
                            struct vsp_vm **vms, size_t *count, struct vic_err *err);
 
-enum vsp_task_state { VSP_TASK_QUEUED, VSP_TASK_RUNNING, VSP_TASK_SUCCESS, VSP_TASK_ERROR, VSP_TASK_GONE };
+enum vsp_task_state {
+    VSP_TASK_QUEUED,
+    VSP_TASK_RUNNING,
+    VSP_TASK_SUCCESS,
+    VSP_TASK_ERROR,
+    VSP_TASK_GONE
+};
 struct vsp_task {
     const char *ref;
     enum vsp_task_state state;
@@ -167,9 +176,9 @@ VIC_CHECK bool vsp_task_wait(struct vsp *v, const char *task, int64_t timeout_ms
                              struct vic_err *err);
 
 /* The update stream: one WaitForUpdatesEx over the VMs of the pool (and of pools below it) and a
- * list view of the tasks added.  Callbacks come on the watch's thread and must not block; what they are given
- * is borrowed for the call.  After a reconnect everything is reported anew, between on_state(true)
- * and the on_sync that follows; a VM that was not reported in between is gone. */
+ * list view of the tasks added.  Callbacks come on the watch's thread and must not block; what they
+ * are given is borrowed for the call.  After a reconnect everything is reported anew, between
+ * on_state(true) and the on_sync that follows; a VM that was not reported in between is gone. */
 struct vsp_watch;
 struct vsp_watch_callbacks {
     void (*on_vm)(void *arg, const struct vsp_vm *vm);
@@ -186,7 +195,8 @@ struct vsp_watch *vsp_watch_new(struct vsp *v, const struct vsp_place *p,
 void vsp_watch_task(struct vsp_watch *w, const char *task);
 void vsp_watch_free(struct vsp_watch *w); /* returns when no callback runs any more */
 
-/* --- files and disks without a VM ---------------------------------------------------------------- */
+/* --- files and disks without a VM ----------------------------------------------------------------
+ */
 
 VIC_CHECK bool vsp_mkdir(struct vsp *v, const struct vsp_place *p, const char *path,
                          struct vic_err *err); /* with parents; fine when it exists */
