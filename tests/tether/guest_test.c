@@ -244,20 +244,23 @@ static void worker_makes_the_disk(void **state)
     expect_off(s, "powering off");
 }
 
-static void config_json(struct state *s, struct buf *out)
+static const char run_script[] = "echo ran; read x; echo got $x >&2; exit 7";
+
+/* A run's CONFIG; 'more' = further members of the spec. */
+static void config_json(struct state *s, struct buf *out, unsigned seq, const char *script,
+                        const char *more)
 {
     unsigned char key[TLS_PSK_SIZE];
     char hex[65];
     tg_key(s->vm.id, 2, key);
     hex_encode(key, sizeof key, hex);
-    buf_addf(
-        out,
-        "{\"gen\":1,\"role\":\"run\",\"mac\":\"00\",\"spec\":{\"container\":\"%s\",\"name\":\"t\","
-        "\"seq\":4,\"rev\":9,\"key\":\"%s\",\"disk\":1,\"args\":[\"sh\",\"-c\","
-        "\"echo ran; read x; echo got $x >&2; exit 7\"],\"env\":[\"PATH=/bin\"],"
-        "\"cwd\":\"/made/for/it\",\"hostname\":\"box\",\"open_stdin\":true,"
-        "\"stdin_once\":true,\"memory\":100000000,\"pids\":100}}",
-        container, hex);
+    buf_addf(out,
+             "{\"gen\":1,\"role\":\"run\",\"mac\":\"00\",\"spec\":{\"container\":\"%s\","
+             "\"name\":\"t\",\"seq\":%u,\"rev\":9,\"key\":\"%s\",\"disk\":1,"
+             "\"args\":[\"sh\",\"-c\",\"%s\"],\"env\":[\"PATH=/bin\"],"
+             "\"cwd\":\"/made/for/it\",\"hostname\":\"box\",\"memory\":100000000,"
+             "\"pids\":100%s}}",
+             container, seq, hex, script, more);
 }
 
 /* An exec's stdout. */
@@ -301,7 +304,7 @@ static void container_runs_once(void **state)
     qemu_img(s->child, s->base);
     start(s, "vm-run", false);
     OK(vm_plug(&s->vm, s->child, 1, &err), &err);
-    config_json(s, &config);
+    config_json(s, &config, 4, run_script, ",\"open_stdin\":true,\"stdin_once\":true");
     configure(s, buf_str(&config));
     until(s, fx_running, END_MS);
     fx_until_logs(&s->x, 1);
@@ -324,13 +327,35 @@ static void a_finished_run_is_not_run_again(void **state)
     AUTO_BUF struct buf config = {0};
     start(s, "vm-again", false);
     OK(vm_plug(&s->vm, s->child, 1, &err), &err);
-    config_json(s, &config);
+    config_json(s, &config, 4, run_script, "");
     configure(s, buf_str(&config));
     until(s, fx_exited, END_MS);
     check_exit(s);
     assert_int_equal(s->x.log_count, 2);
     OK(hub_exit_ack(s->x.hub, s->vm.id, 4, &err), &err);
     expect_off(s, "vic: run 4 exited 7");
+}
+
+/* The console and the serial port belong to the agent, whatever a container may do else. */
+static void a_privileged_container_has_no_console(void **state)
+{
+    struct state *s = *state;
+    struct vic_err err;
+    AUTO_BUF struct buf config = {0};
+    start(s, "vm-privileged", false);
+    OK(vm_plug(&s->vm, s->child, 1, &err), &err);
+    config_json(
+        s, &config, 5,
+        "for d in '5 1' '4 64'; do busybox mknod /dev/x c $d && echo bad; done 2>/dev/null; "
+        "busybox head -c 1 /dev/sda | busybox wc -c",
+        ",\"privileged\":true");
+    uint64_t before = s->x.log_count;
+    configure(s, buf_str(&config));
+    until(s, fx_exited, END_MS);
+    fx_until_logs(&s->x, before + 1);
+    assert_string_equal(s->x.log_last, "1\n");
+    OK(hub_exit_ack(s->x.hub, s->vm.id, 5, &err), &err);
+    expect_off(s, "vic: run 5 exited 0");
 }
 
 int main(void)
@@ -340,6 +365,7 @@ int main(void)
         cmocka_unit_test_teardown(worker_makes_the_disk, stop_vm),
         cmocka_unit_test_teardown(container_runs_once, stop_vm),
         cmocka_unit_test_teardown(a_finished_run_is_not_run_again, stop_vm),
+        cmocka_unit_test_teardown(a_privileged_container_has_no_console, stop_vm),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

@@ -25,8 +25,8 @@ enum { ANY = -1, TTY_MAJOR = 4, FIRST_SERIAL = 64, MAX_RULES = 32, MAX_INSNS = M
 enum { ACC_MKNOD = BPF_DEVCG_ACC_MKNOD, ACC_ALL = 7 };
 
 struct rule {
-    int type;   /* BPF_DEVCG_DEV_CHAR, _BLOCK or ANY */
-    int access; /* all asked for must be in here for the rule to match; a deny rule matches any */
+    int type;   /* BPF_DEVCG_DEV_CHAR or _BLOCK */
+    int access; /* the rule matches when nothing else is asked for */
     int major, minor;
     bool allow;
 };
@@ -52,7 +52,6 @@ static const struct rule docker[] = {
     {BPF_DEVCG_DEV_CHAR, ACC_MKNOD, ANY, ANY, true},
     {BPF_DEVCG_DEV_BLOCK, ACC_MKNOD, ANY, ANY, true},
 };
-static const struct rule everything[] = {{ANY, ACC_ALL, ANY, ANY, true}};
 
 struct program {
     struct bpf_insn insns[MAX_INSNS];
@@ -116,16 +115,15 @@ static void emit_rule(struct program *p, const struct rule *r)
         p->insns[jumps[i]].off = (int16_t)(p->count - jumps[i] - 1);
 }
 
+/* What no rule decides is denied, or, privileged, allowed. */
 static void build(struct program *p, bool privileged)
 {
-    const struct rule *rules = privileged ? everything : docker;
-    size_t count = privileged ? ARRAY_LEN(everything) : ARRAY_LEN(docker);
     emit_head(p);
     for (size_t i = 0; i < ARRAY_LEN(never); i++)
         emit_rule(p, &never[i]);
-    for (size_t i = 0; i < count; i++)
-        emit_rule(p, &rules[i]);
-    emit_answer(p, false);
+    for (size_t i = 0; i < ARRAY_LEN(docker) && !privileged; i++)
+        emit_rule(p, &docker[i]);
+    emit_answer(p, privileged);
 }
 
 bool cgroup_device_policy(int cgroup_fd, bool privileged, struct vic_err *err)

@@ -181,13 +181,20 @@ static bool quiet_ipv6(const char *nic, struct vic_err *err)
     return true;
 }
 
+/* As Docker sets them in a container: any user may ping and listen below port 1024. */
+static bool open_ipv4(struct vic_err *err)
+{
+    return file_set("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0", err) &&
+           file_set("/proc/sys/net/ipv4/ping_group_range", "0 2147483647", err);
+}
+
 bool net_init(struct net *n, const char *mac, struct vic_err *err)
 {
     char found[18];
     unsigned char address[16];
     *n = (struct net){.first_fd = -1, .control_fd = -1};
-    if (!find_nic(mac, n->name, found, err) || !open_namespaces(n, err) || !link_up(1, err) ||
-        !link_move(if_nametoindex(n->name), n->control_fd, err))
+    if (!find_nic(mac, n->name, found, err) || !open_namespaces(n, err) || !open_ipv4(err) ||
+        !link_up(1, err) || !link_move(if_nametoindex(n->name), n->control_fd, err))
         return false;
     if (setns(n->control_fd, CLONE_NEWNET) != 0)
         return vic_fail_errno(err, "enter the control network namespace");
