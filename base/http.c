@@ -122,10 +122,10 @@ static void until_gone(struct http_server *s, void (*fn)(void *arg))
     http_live(s, 1);
     loop_post_late(s->loop, fn, s);
     while (!is_gone(s, 0)) {
-        if (loop_adopt(s->loop))
-            loop_pump(s->loop);
-        else
+        if (!loop_adopt(s->loop))
             is_gone(s, WAIT_MS);
+        else if (!is_gone(s, 0)) /* the loop's thread may have done it as its last act */
+            loop_pump(s->loop);
     }
 }
 
