@@ -6,7 +6,8 @@
  *
  * Versions: 1.24 to API_VERSION; routes in api/routes.def, Docker's own texts for errors.  Facts:
  * Docker Engine API description 1.44.
- * Threads: api_new, api_listen before loop_start; api_free after loop_stop. */
+ * Threads: api_new, api_listen before loop_start; api_free from any thread but the loop's, while
+ * the loop runs or before it was started. */
 #ifndef VIC_API_API_H
 #define VIC_API_API_H
 

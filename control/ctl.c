@@ -276,11 +276,21 @@ static void on_guest(void *arg, const char *vm)
     wake_later(arg, STORE_VM, vm);
 }
 
+/* Was this run given to this VM?  What a guest says of itself is only its word. */
+static bool serves(struct ctl *c, const char *vm, const char *container)
+{
+    struct store_vm record;
+    struct vic_err err;
+    AUTO_ARENA struct arena a = {0};
+    AUTO_TXN struct store_txn *t = store_read(c->store, &err);
+    return t && store_get(t, STORE_VM, vm, &a, &record, &err) &&
+           strcmp(record.container, container) == 0;
+}
+
 static void on_log(void *arg, const char *vm, const char *container, const char *boot, uint64_t seq,
                    int64_t time_ns, unsigned stream, bool partial, struct sv bytes)
 {
     struct ctl *c = arg;
-    (void)vm;
     struct logs_entry e = {
         .boot = boot,
         .seq = seq,
@@ -289,7 +299,10 @@ static void on_log(void *arg, const char *vm, const char *container, const char 
         .flags = partial ? LOGS_PARTIAL : 0,
         .bytes = bytes,
     };
-    logs_append(c->o.logs, container, &e);
+    if (serves(c, vm, container))
+        logs_append(c->o.logs, container, &e);
+    else
+        log_warn(c->log, "log.refused", KV_S("vm", vm), KV_S("container", container));
 }
 
 static uint64_t log_stored(void *arg, const char *container, const char *boot)

@@ -360,15 +360,17 @@ static bool open_api(struct engine *e, struct vic_err *err)
 
 static void close_all(struct engine *e)
 {
-    if (e->api_loop)
+    api_free(e->api); /* its connections end on the loop, which still runs */
+    if (e->api_loop) {
         loop_stop(e->api_loop);
-    api_free(e->api);
-    if (e->api_loop)
         loop_free(e->api_loop);
+    }
     if (e->ctl)
         ctl_stop(e->ctl);
-    if (e->hub_loop)
+    if (e->hub_loop) {
         loop_stop(e->hub_loop);
+        loop_adopt(e->hub_loop); /* no guest is heard any more */
+    }
     if (e->logs)
         logs_close(e->logs);
     hub_free(e->hub);

@@ -155,8 +155,7 @@ bool spool_keep(struct spool_file *f, const char *expected, char digest[SPOOL_DI
         spool_drop(f);
         return true;
     }
-    if (fsync(f->fd) != 0 ||
-        renameat(f->spool->dir, f->name, f->spool->dir, digest + 7) != 0 ||
+    if (fsync(f->fd) != 0 || renameat(f->spool->dir, f->name, f->spool->dir, digest + 7) != 0 ||
         fsync(f->spool->dir) != 0) {
         vic_fail_errno(err, "keep a spool file");
         spool_drop(f);

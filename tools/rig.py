@@ -256,20 +256,19 @@ class Rig:
 
     # --- looking -----------------------------------------------------------------------------------
     def vm_processes(self):
-        """The rig's QEMU processes, by their run folder on the command line."""
-        found = []
-        for entry in os.listdir("/proc"):
-            if not entry.isdigit():
-                continue
-            try:
-                with open(f"/proc/{entry}/cmdline", "rb") as f:
-                    words = f.read().split(b"\0")
-            except OSError:
-                continue
-            if words and words[0].endswith(b"qemu-system-x86_64") and \
-                    any(self.host_dir.encode() in w for w in words):
-                found.append(int(entry))
-        return found
+        """The rig's QEMU processes: those that hold a file of its vic-host open."""
+        return sorted(int(p) for p in os.listdir("/proc") if p.isdigit() and self.is_vm(p))
+
+    def is_vm(self, pid):
+        try:
+            with open(f"/proc/{pid}/comm") as f:
+                if not f.read().startswith("qemu-system"):
+                    return False
+            fds = f"/proc/{pid}/fd"
+            return any(os.readlink(os.path.join(fds, fd)).startswith(self.host_dir + "/")
+                       for fd in os.listdir(fds))
+        except OSError:
+            return False
 
     def taps(self):
         done = run(["ip", "-n", self.netns, "-o", "link", "show", "type", "tun"], check=False)
@@ -290,13 +289,17 @@ class Rig:
         self.save()
         return clean
 
-    def kill_vms(self):
+    def stop_vms(self):
+        """Powers off what still runs; vic-host has ended."""
+        if self.vm_processes():
+            run([self.binary("vic-host"), "--state-dir", self.host_dir, "--netns", self.netns,
+                 "--qemu-user", QEMU_USER, "--stop-vms"], timeout=60, check=False)
         for pid in self.vm_processes():
             Process.of(pid).stop(5)
 
     def stop(self):
         clean = self.stop_engine()
         clean = self.stop_host() and clean
-        self.kill_vms()
+        self.stop_vms()
         run(["ip", "netns", "del", self.netns], check=False)
         return clean

@@ -19,7 +19,7 @@ static bool collect_tag(void *arg, const char *id)
 {
     struct tag_list *l = arg;
     struct image_ref ref;
-    strs_push(l->a, &l->full, id);
+    strs_push(l->a, &l->full, arena_strdup(l->a, id)); /* id lives only for this call */
     if (ref_parse(sv_of(id), l->a, &ref, NULL))
         strs_push(l->a, &l->shown, ref_familiar(&ref, l->a));
     return true;

@@ -24,7 +24,8 @@ def test_it_is_a_vm(rig):
 
 def test_exit_codes(rig):
     cases = [(("true",), 0), (("sh", "-c", "exit 3"), 3), (("nosuch",), 127), (("/etc/passwd",), 126),
-             (("/nosuch/x",), 127), (("sh", "-c", "kill -9 $$"), 137), (("sh", "-c", "kill -15 $$"), 143)]
+             (("/nosuch/x",), 127), (("sh", "-c", "sh -c 'kill -9 $$'; exit $?"), 137),
+             (("sh", "-c", "sh -c 'kill -15 $$'; exit $?"), 143)]
     for argv, code in cases:
         done = rig.docker("run", "--rm", "busybox", *argv)
         same(done.returncode, code, f"{argv}: {done.stderr}")
@@ -66,20 +67,20 @@ def test_stop_escalates(rig):
 
 
 def test_logs_follow(rig):
-    rig.docker("run", "-d", "--name", "f", "busybox", "sh", "-c",
+    rig.docker("run", "-d", "--name", "ff", "busybox", "sh", "-c",
                "for i in 1 2 3 4 5; do echo line $i; sleep 0.2; done", check=True)
-    done = rig.docker("logs", "-f", "f", timeout=60)
+    done = rig.docker("logs", "-f", "ff", timeout=60)
     same(done.stdout, "".join(f"line {i}\n" for i in range(1, 6)))
-    same(rig.docker("logs", "--tail", "2", "f").stdout, "line 4\nline 5\n")
-    contains(rig.docker("logs", "-t", "f").stdout.splitlines()[0], "Z line 1")
-    rig.docker("rm", "f", check=True)
+    same(rig.docker("logs", "--tail", "2", "ff").stdout, "line 4\nline 5\n")
+    contains(rig.docker("logs", "-t", "ff").stdout.splitlines()[0], "Z line 1")
+    rig.docker("rm", "ff", check=True)
 
 
 def test_wait(rig):
-    rig.docker("run", "-d", "--name", "w", "busybox", "sh", "-c", "sleep 1; exit 7", check=True)
-    same(rig.docker("wait", "w").stdout, "7\n")
-    same(rig.docker("wait", "w").stdout, "7\n")
-    rig.docker("rm", "w", check=True)
+    rig.docker("run", "-d", "--name", "ww", "busybox", "sh", "-c", "sleep 1; exit 7", check=True)
+    same(rig.docker("wait", "ww").stdout, "7\n")
+    same(rig.docker("wait", "ww").stdout, "7\n")
+    rig.docker("rm", "ww", check=True)
 
 
 def test_stdin(rig):
@@ -124,58 +125,58 @@ def size_is(t, text):
 
 
 def test_detach_keys(rig):
-    t = Terminal(rig, "run", "-it", "--name", "d", "busybox")
+    t = Terminal(rig, "run", "-it", "--name", "dd", "busybox")
     t.expect(r"/ # ")
     t.write("\x10\x11")
     t.wait()
-    same(rig.state("d")["Running"], True)
-    t = Terminal(rig, "attach", "d")
+    same(rig.state("dd")["Running"], True)
+    t = Terminal(rig, "attach", "dd")
     t.write("echo agai''n\n")
     t.expect("again")
     t.write("exit 0\n")
     same(t.wait(), 0)
-    rig.docker("rm", "d", check=True)
+    rig.docker("rm", "dd", check=True)
 
 
 def test_exec(rig):
-    rig.docker("run", "-d", "--name", "x", "busybox", "sleep", "1000", check=True)
-    done = rig.docker("exec", "x", "sh", "-c", "echo in; echo bad >&2; exit 4")
+    rig.docker("run", "-d", "--name", "xx", "busybox", "sleep", "1000", check=True)
+    done = rig.docker("exec", "xx", "sh", "-c", "echo in; echo bad >&2; exit 4")
     same((done.stdout, done.stderr, done.returncode), ("in\n", "bad\n", 4))
-    same(rig.docker("exec", "x", "nosuch").returncode, 127)
-    same(rig.docker("exec", "-i", "x", "cat", stdin="through").stdout, "through")
-    same(rig.docker("exec", "-e", "A=b", "-w", "/tmp", "x", "sh", "-c", "echo $A; pwd").stdout,
+    same(rig.docker("exec", "xx", "nosuch").returncode, 127)
+    same(rig.docker("exec", "-i", "xx", "cat", stdin="through").stdout, "through")
+    same(rig.docker("exec", "-e", "A=b", "-w", "/tmp", "xx", "sh", "-c", "echo $A; pwd").stdout,
          "b\n/tmp\n")
-    t = Terminal(rig, "exec", "-it", "x", "sh")
+    t = Terminal(rig, "exec", "-it", "xx", "sh")
     t.expect(r"/ # ")
     t.write("exit 6\n")
     same(t.wait(), 6)
-    rig.docker("rm", "-f", "x", check=True)
+    rig.docker("rm", "-f", "xx", check=True)
 
 
 def test_attach(rig):
-    rig.docker("run", "-d", "--name", "a", "busybox", "sh", "-c",
+    rig.docker("run", "-d", "--name", "aa", "busybox", "sh", "-c",
                "sleep 2; echo late; sleep 1; exit 9", check=True)
-    done = rig.docker("attach", "a", timeout=60)
+    done = rig.docker("attach", "aa", timeout=60)
     contains(done.stdout, "late")
     same(done.returncode, 9)
-    rig.docker("rm", "a", check=True)
+    rig.docker("rm", "aa", check=True)
 
 
 def test_remove(rig):
-    rig.docker("run", "-d", "--name", "r", "busybox", "sleep", "1000", check=True)
-    done = rig.docker("rm", "r")
+    rig.docker("run", "-d", "--name", "rr", "busybox", "sleep", "1000", check=True)
+    done = rig.docker("rm", "rr")
     same(done.returncode, 1)
     contains(done.stderr, "container is running: stop the container before removing or force remove")
-    rig.docker("rm", "-f", "r", check=True)
-    contains(rig.docker("rm", "r").stderr, "No such container: r")
+    rig.docker("rm", "-f", "rr", check=True)
+    contains(rig.docker("rm", "rr").stderr, "No such container: rr")
 
 
 def test_files_stay(rig):
-    rig.docker("create", "--name", "k", "busybox", "sh", "-c", "cat /f 2>/dev/null; echo kept >/f",
+    rig.docker("create", "--name", "kk", "busybox", "sh", "-c", "cat /f 2>/dev/null; echo kept >/f",
                check=True)
-    same(rig.docker("start", "-a", "k").stdout, "")
-    same(rig.docker("start", "-a", "k").stdout, "kept\n")
-    rig.docker("rm", "k", check=True)
+    same(rig.docker("start", "-a", "kk").stdout, "")
+    same(rig.docker("start", "-a", "kk").stdout, "kept\n")
+    rig.docker("rm", "kk", check=True)
     same(rig.docker("run", "--rm", "busybox", "ls", "/f").returncode, 1, "another container sees none")
 
 
@@ -185,11 +186,11 @@ def test_images(rig):
     contains(rig.docker("images", check=True).stdout, "other")
     contains(rig.docker("rmi", "other:1", check=True).stdout, "Untagged: other:1")
     same(rig.docker("rmi", "nosuch").returncode, 1)
-    rig.docker("create", "--name", "u", "busybox", check=True)
+    rig.docker("create", "--name", "uu", "busybox", check=True)
     done = rig.docker("rmi", "busybox")
     same(done.returncode, 1)
     contains(done.stderr, "must force")
-    rig.docker("rm", "u", check=True)
+    rig.docker("rm", "uu", check=True)
 
 
 def test_names_and_prefixes(rig):

@@ -5,7 +5,7 @@
  * schema that this host lacks is NotSupported, one that nobody knows MethodNotFound. */
 #include "host.h"
 
-enum { MAX_LOGGED_NAME = 64 };
+enum { MAX_LOGGED_NAME = 64, MAX_STRANGER = 256 * 1024 };
 
 static const struct vh_method *const tables[] = {
     vh_methods_session,   vh_methods_pc, vh_methods_view, vh_methods_task, vh_methods_service,
@@ -106,8 +106,23 @@ static bool run(struct vh_call *c, const struct soap_request *q, struct buf *ans
     return good;
 }
 
+/* A message can take many times its size in memory: who has no session gets a small one read. */
+static bool too_large(struct vh *h, struct http_req *http)
+{
+    if (http_body(http).len <= MAX_STRANGER)
+        return false;
+    mutex_lock(&h->lock);
+    bool known = vh_session_of(h, http, NULL) != NULL;
+    mutex_unlock(&h->lock);
+    return !known;
+}
+
 void vh_soap(struct vh *h, struct http_req *http)
 {
+    if (too_large(h, http)) {
+        http_reply(http, 413, "text/plain", SV("too large for a stranger\n"));
+        return;
+    }
     AUTO_BUF struct buf answer = {0};
     struct arena *a = http_arena(http);
     struct vh_call *c = ARENA_NEW(a, struct vh_call);

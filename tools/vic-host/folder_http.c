@@ -62,7 +62,7 @@ static bool target_of(struct vh *h, struct http_req *r, struct vh_path *p)
         plain(r, 400, "bad path\n");
         return false;
     }
-    if (http_query(r, "dcPath", &dc) && strcmp(dc, "ha-datacenter") != 0) {
+    if (http_query(r, "dcPath", &dc) && strcmp(dc + (*dc == '/'), "ha-datacenter") != 0) {
         plain(r, 404, "no such datacenter\n");
         return false;
     }

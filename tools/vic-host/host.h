@@ -77,6 +77,7 @@ struct vh {
     struct vic_mutex later_lock; /* of opt.tasks, which goes before vmm does */
     struct loop_timer *flush;    /* loop thread */
     struct loop_timer *sweep;    /* loop thread */
+    struct loop_timer *late;     /* loop thread */
     char uuid[37];
     int64_t boot_ns;
 
@@ -87,6 +88,7 @@ struct vh {
     uint64_t next_id;  /* of VMs, pools, tasks */
     uint64_t id_limit; /* ids up to here are reserved in the state file */
     bool flush_pending;
+    bool late_pending; /* guestinfo that is not shown yet */
     int64_t flushed_ms;
     LIST_HEAD(, vh_parked) parked;
     struct vh_disk *disks; /* hash by key (disks.h) */

@@ -391,6 +391,7 @@ static void stop_timers(void *arg)
     struct vh *h = arg;
     loop_timer_free(TAKE(h->flush));
     loop_timer_free(TAKE(h->sweep));
+    loop_timer_free(TAKE(h->late));
 }
 
 void vh_close(struct vh_life *l)

@@ -3,7 +3,7 @@
 
 #include "datastore.h"
 
-enum { MAX_SOAP = 16 << 20 };
+enum { MAX_SOAP = 8 << 20 };
 #define MAX_UPLOAD ((uint64_t)1 << 40)
 
 static const char versions[] =

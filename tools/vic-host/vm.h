@@ -36,6 +36,7 @@ struct vh_conf {
 struct vh_guest_var {
     LIST_ENTRY(vh_guest_var) link;
     char *key, *value;
+    char *shown; /* what the API shows of it; NULL = nothing yet (--strict: it arrives late) */
 };
 struct vh_vm {
     struct vh_obj obj;
@@ -122,6 +123,7 @@ void vh_vm_touch(struct vh *h, struct vh_vm *vm); /* and what lists it */
 /* The run is over: live layers go, holds are given back. */
 void vh_vm_ended(struct vh *h, struct vh_vm *vm);
 void vh_vm_guest_clear(struct vh_vm *vm);
+void vh_guest_var_free(struct vh_guest_var *v); /* takes it off its list */
 /* The folder of its .vmx. */
 bool vh_vm_dir(struct vh *h, const struct vh_conf *c, struct vh_path *out);
 

@@ -4,12 +4,15 @@
  *   info-set guestinfo.KEY VALUE  -> "1 " | "0 REASON"
  * A guest reads only keys that begin with "guestinfo." and writes only those; of them it may not
  * write the ones that were given read-only (a '/' in the key).  What it sets lives until its power
- * goes off.  Lines come on vmm's loop thread: nothing here blocks, the record is saved by a job. */
+ * goes off.  With --strict the API shows it LATE_MS later, as a vSphere does.  Lines come on vmm's
+ * loop thread: nothing here blocks, the record is saved by a job. */
 #include "base/mem.h"
 
 #include "vm.h"
 
 #define PREFIX "guestinfo."
+
+enum { LATE_MS = 300 };
 
 static struct vh_guest_var *find_var(struct vh_vm *vm, const char *key)
 {
@@ -69,6 +72,42 @@ static void save_later(struct vh *h, struct vh_vm *vm)
     }
 }
 
+/* What was said becomes visible. */
+static void show(struct vh *h, struct vh_vm *vm)
+{
+    struct vh_guest_var *v;
+    LIST_FOREACH (v, &vm->guest, link) {
+        free(v->shown);
+        v->shown = xstrdup(v->value);
+    }
+    vh_touch(h, &vm->obj);
+}
+
+static void show_late(void *arg)
+{
+    struct vh *h = arg;
+    mutex_lock(&h->lock);
+    h->late_pending = false;
+    for (struct vh_obj *o = h->objects; o; o = o->hh.next)
+        if (o->type == &vim_managed_VirtualMachine && !LIST_EMPTY(&vh_vm_of(o)->guest))
+            show(h, vh_vm_of(o));
+    mutex_unlock(&h->lock);
+}
+
+static void show_soon(struct vh *h, struct vh_vm *vm)
+{
+    if (!h->opt.strict) {
+        show(h, vm);
+        return;
+    }
+    if (h->late_pending)
+        return;
+    h->late_pending = true;
+    if (!h->late)
+        h->late = loop_timer_new(h->opt.loop, show_late, h);
+    loop_timer_set(h->late, LATE_MS);
+}
+
 static void set(struct vh *h, struct vh_vm *vm, const char *key, struct sv value, struct buf *out)
 {
     struct vh_guest_var *v = find_var(vm, key);
@@ -93,7 +132,7 @@ static void set(struct vh *h, struct vh_vm *vm, const char *key, struct sv value
     free(v->value);
     v->value = xstrndup(value.p ? value.p : "", value.len);
     vm->guest_size += add - old;
-    vh_touch(h, &vm->obj);
+    show_soon(h, vm);
     save_later(h, vm);
     buf_add_str(out, "1 ");
 }

@@ -25,7 +25,8 @@ static struct vim_VirtualMachineConfigInfo *shown(struct vh_read *r, struct vh_v
     for (size_t n = 0; n < i->extraConfig.n; n++)
         VIM_PUSH(r->a, &list, i->extraConfig.v[n]);
     LIST_FOREACH (v, &vm->guest, link)
-        vh_option_set(r->a, &list, v->key, VIM_ANY_STRING(v->value));
+        if (v->shown)
+            vh_option_set(r->a, &list, v->key, VIM_ANY_STRING(v->shown));
     i->extraConfig.v = list.v;
     i->extraConfig.n = list.n;
     return i;

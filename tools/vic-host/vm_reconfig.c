@@ -114,11 +114,8 @@ static void cover_guest(struct vh_vm *vm, const vh_options_array *options)
             next = LIST_NEXT(v, link);
             if (strcmp(v->key, options->v[i]->key) != 0)
                 continue;
-            LIST_REMOVE(v, link);
             vm->guest_size -= strlen(v->key) + strlen(v->value);
-            free(v->key);
-            free(v->value);
-            free(v);
+            vh_guest_var_free(v);
         }
 }
 

@@ -69,15 +69,19 @@ void vh_vm_del(struct state_batch *b, const char *id)
  * -----------------------------------------------------------------------------------------------------
  */
 
+void vh_guest_var_free(struct vh_guest_var *v)
+{
+    LIST_REMOVE(v, link);
+    free(v->key);
+    free(v->value);
+    free(v->shown);
+    free(v);
+}
+
 void vh_vm_guest_clear(struct vh_vm *vm)
 {
-    struct vh_guest_var *v;
-    while ((v = LIST_FIRST(&vm->guest))) {
-        LIST_REMOVE(v, link);
-        free(v->key);
-        free(v->value);
-        free(v);
-    }
+    while (!LIST_EMPTY(&vm->guest))
+        vh_guest_var_free(LIST_FIRST(&vm->guest));
     vm->guest_size = 0;
 }
 
@@ -220,6 +224,7 @@ static void load_guest(struct vh *h, struct vh_vm *vm)
         struct vh_guest_var *g = xcalloc(1, sizeof *g);
         g->key = xstrndup(i.key.p, i.key.len);
         g->value = xstrdup(json_str(i.val, ""));
+        g->shown = xstrdup(g->value);
         vm->guest_size += i.key.len + strlen(g->value);
         LIST_INSERT_HEAD(&vm->guest, g, link);
     }
