@@ -55,7 +55,8 @@
  *   u32 bytes more that the sender may send (both sides start with WIRE_CREDIT for each channel);
  *   EOF: u8 channel (half close); CLOSE {"code":0|n...}: the stream's end, from the guest with the
  *   result, from the hub to cancel.  Channels: 0 to the guest, 1 stdout, 2 stderr from it.
- *   kind "stdin": the run's stdin {}: any number; bytes are merged; with stdin_once EOF closes it.
+ *   kind "stdin": the run's stdin {"rows":n,"cols":n (tty size to set, may be left out)}: any number;
+ *     bytes are merged; with stdin_once EOF closes it.
  *   kind "exec": {"id":exec id,"args":[],"env":[],"cwd":"","user":"","tty":bool,"stdin":bool,
  *     "privileged":bool,"rows":n,"cols":n}; CLOSE {"kind":"exited"|"signaled","value":n}.
  *   kind "job" (workers): {"op":"mkfs","target":n,"label":text} |

@@ -133,11 +133,13 @@ bool run_open_stdin(void *arg, struct stream *s, struct json_val open, const cha
     static const struct stream_ops ops = {
         .data = on_data, .eof = on_eof, .resize = on_resize, .gone = on_gone};
     struct agent *a = arg;
-    (void)open;
+    int64_t rows = json_i64(json_get(open, "rows"), 0), cols = json_i64(json_get(open, "cols"), 0);
     (void)stage;
     (void)exit;
     if (!a->run || a->run->phase == RUN_EXITED)
         return vic_fail(err, VIC_CONFLICT, 0, "the container is not running");
+    if (rows > 0 && rows <= UINT16_MAX && cols > 0 && cols <= UINT16_MAX)
+        process_resize(&a->run->process, (unsigned)rows, (unsigned)cols);
     struct run_stdin *in = xcalloc(1, sizeof *in);
     *in = (struct run_stdin){.r = a->run, .s = s};
     LIST_INSERT_HEAD(&a->run->stdins, in, link);
