@@ -33,7 +33,7 @@ void call_fail(struct call *c)
     AUTO_BUF struct buf body = {0};
     int status = c->status ? c->status : call_status(c->err.code);
     call_error_body(c->err.msg, &body);
-    if (status >= 500)
+    if (status == 500)
         log_warn(c->api->o.log, "api.failed", KV_S("method", http_method(c->req)),
                  KV_SV("path", http_path(c->req)), KV_ERR(&c->err));
     http_reply(c->req, status, "application/json", buf_sv(&body));

@@ -61,7 +61,7 @@ static void test_create_merges(void **state)
 {
     struct fixture *f = *state;
     make(
-        f, "m",
+        f, "mm",
         "\"Entrypoint\":\"/"
         "e\",\"Env\":[\"A=1\",\"PATH\"],\"Labels\":{\"from\":\"user\",\"x\":\"y\"},"
         "\"Tty\":true,\"ExposedPorts\":{\"80/tcp\":{}},\"StopSignal\":\"SIGINT\",\"StopTimeout\":3,"

@@ -198,6 +198,8 @@ static bool play_apply(void *arg, struct store_txn *t, struct arena *a, struct v
     (void)a;
     if (p->act == ACT_END)
         return play_end(p, t, err);
+    if (k->run.seq <= k->status.seq) /* not asked for: as if it had been */
+        k->run = (struct store_run_spec){.seq = k->status.seq + 1, .want = store_run_want_RUNNING};
     k->status = (struct store_run_status){
         .seq = k->run.seq, .phase = store_run_phase_RUNNING, .vm = "v", .error = "", .boot = ""};
     if (p->act == ACT_FAIL)
