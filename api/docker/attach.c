@@ -284,13 +284,13 @@ bool container_resize(struct call *c)
         return vic_fail(&c->err, VIC_INVALID, 0, "h and w: expected 0 to 65535");
     if (!container_is_running(&k))
         return vic_fail(&c->err, VIC_CONFLICT, 0, "container %s is not running", k.meta.id);
-    /* A stream of its own, for RESIZE alone: frames keep their order, so it may be closed at once.
-     */
-    struct hub_stream *s = hub_open(c->api->o.hub, k.status.vm, SV("{\"kind\":\"stdin\"}"),
-                                    ignore_wake, NULL, &c->err);
+    /* A stream that only brings the size: OPEN has it, so it may be closed at once. */
+    const char *open = arena_printf(c->a, "{\"kind\":\"stdin\",\"rows\":%lld,\"cols\":%lld}",
+                                    (long long)rows, (long long)cols);
+    struct hub_stream *s =
+        hub_open(c->api->o.hub, k.status.vm, sv_of(open), ignore_wake, NULL, &c->err);
     if (!s)
         return false;
-    hub_stream_resize(s, (unsigned)rows, (unsigned)cols);
     hub_stream_free(s);
     return call_empty(c, 200);
 }
