@@ -119,10 +119,22 @@ static void on_gone(void *owner)
     sink_close(&j->in);
 }
 
+/* A copy of another job's pipe would keep that job's input from ending. */
+static void close_others(int a, int b)
+{
+    unsigned low = (unsigned)(a < b ? a : b), high = (unsigned)(a < b ? b : a);
+    if (low > 3)
+        close_range(3, low - 1, 0);
+    if (high > low + 1)
+        close_range(low + 1, high - 1, 0);
+    close_range(high + 1, ~0U, 0);
+}
+
 _Noreturn static void child_main(struct json_val spec, int in, int out)
 {
     AUTO_BUF struct buf json = {0};
     sigset_t none;
+    close_others(in, out);
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
     if (unshare(CLONE_NEWNS) != 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0)
@@ -170,10 +182,8 @@ bool job_open(void *arg, struct stream *s, struct json_val open, const char **st
     in_child = in[0];
     out_child = out[1];
     pid_t pid = ok ? fork() : -1;
-    if (pid == 0) {
-        close(in[1]); /* the end of the input is the end of its last writer */
+    if (pid == 0)
         child_main(open, in[0], out[1]);
-    }
     if (pid < 0) {
         close(in[1]);
         close(out[0]);
