@@ -52,6 +52,29 @@ static bool no_new_privileges(const struct store_host_config *h)
     return false;
 }
 
+static const char *hostname_of(const struct store_container *c, char out[13])
+{
+    snprintf(out, 13, "%.12s", c->meta.id);
+    return c->config.hostname[0] ? c->config.hostname : out;
+}
+
+/* The config's, and HOSTNAME as Docker gives it, unless the user did. */
+static void add_env(struct json_writer *w, const struct store_container *c)
+{
+    bool named = false;
+    char name[13], text[300];
+    json_open(w, "env", '[');
+    for (size_t i = 0; i < c->config.env.n; i++) {
+        named = named || strncmp(c->config.env.v[i], "HOSTNAME=", 9) == 0;
+        json_add_str(w, NULL, c->config.env.v[i]);
+    }
+    if (!named) {
+        snprintf(text, sizeof text, "HOSTNAME=%s", hostname_of(c, name));
+        json_add_str(w, NULL, text);
+    }
+    json_close(w, ']');
+}
+
 static void add_process(struct json_writer *w, const struct store_container *c)
 {
     const struct store_config *k = &c->config;
@@ -60,7 +83,7 @@ static void add_process(struct json_writer *w, const struct store_container *c)
     for (size_t i = 0; i < c->args.n; i++)
         json_add_str(w, NULL, c->args.v[i]);
     json_close(w, ']');
-    add_strs(w, "env", &k->env);
+    add_env(w, c);
     json_add_str(w, "cwd", k->working_dir[0] ? k->working_dir : "/");
     json_add_str(w, "user", k->user);
     json_add_bool(w, "tty", k->tty);
@@ -103,9 +126,8 @@ static void add_limits(struct json_writer *w, const struct store_container *c,
 static void add_names(struct json_writer *w, const struct store_container *c)
 {
     const struct store_host_config *h = &c->host_config;
-    char hostname[13];
-    snprintf(hostname, sizeof hostname, "%.12s", c->meta.id);
-    json_add_str(w, "hostname", c->config.hostname[0] ? c->config.hostname : hostname);
+    char name[13];
+    json_add_str(w, "hostname", hostname_of(c, name));
     json_add_str(w, "domainname", c->config.domainname);
     add_strs(w, "extra_hosts", &h->extra_hosts);
     add_strs(w, "dns", &h->dns);
