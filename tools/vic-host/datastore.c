@@ -83,8 +83,7 @@ struct vh_ds *vh_ds_by_name(struct vh *h, struct sv name)
     return NULL;
 }
 
-/* --- paths --------------------------------------------------------------------------------------
- */
+/* --- paths ------------------------------------------------------------------------------------ */
 
 static bool good_component(struct sv c)
 {
@@ -187,8 +186,7 @@ bool vh_path_temp(const struct vh_path *p, struct vh_path *out)
     return vh_path_join(&dir, leaf, out);
 }
 
-/* --- files --------------------------------------------------------------------------------------
- */
+/* --- files ------------------------------------------------------------------------------------ */
 
 /* The descriptor of the folder that holds 'p'; -1 and errno. */
 static int open_parent(const struct vh_path *p)

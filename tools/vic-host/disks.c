@@ -26,9 +26,7 @@ void vh_disk_new_uuid(char out[37])
     memcpy(out, "6000c29", 7);
 }
 
-/* --- records
- * -------------------------------------------------------------------------------------------------
- */
+/* --- records ---------------------------------------------------------------------------------- */
 
 static struct vh_disk *find_key(struct vh *h, const char *key)
 {
@@ -169,9 +167,7 @@ bool vh_disk_is_parent(struct vh *h, const struct vh_path *p)
     return false;
 }
 
-/* --- holds
- * --------------------------------------------------------------------------------------------------------
- */
+/* --- holds ------------------------------------------------------------------------------------ */
 
 static bool conflict(struct vh *h, const char *key, bool shared)
 {

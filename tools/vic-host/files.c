@@ -10,8 +10,7 @@
 
 enum { MAX_RESULTS = 100000, MAX_FOLDERS = 10000 };
 
-/* --- FileManager
- * --------------------------------------------------------------------------------------------- */
+/* --- FileManager ------------------------------------------------------------------------------ */
 
 struct file_op {
     struct vh_path from, to;
@@ -137,8 +136,7 @@ static bool copy_file(struct vh_call *c)
            vh_task_start(c, NULL, false, run_copy);
 }
 
-/* --- HostDatastoreBrowser
- * --------------------------------------------------------------------------------------- */
+/* --- HostDatastoreBrowser --------------------------------------------------------------------- */
 
 struct search {
     struct vh_job *j;

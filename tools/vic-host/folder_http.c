@@ -27,8 +27,7 @@ static int status_of(const struct vic_err *err)
     return vic_code_http(err->code);
 }
 
-/* --- the path
- * --------------------------------------------------------------------------------------------- */
+/* --- the path --------------------------------------------------------------------------------- */
 
 static bool percent_decode(struct sv in, struct buf *out)
 {
@@ -74,9 +73,7 @@ static bool target_of(struct vh *h, struct http_req *r, struct vh_path *p)
     return true;
 }
 
-/* --- reading
- * -------------------------------------------------------------------------------------------------
- */
+/* --- reading ---------------------------------------------------------------------------------- */
 
 struct range {
     uint64_t from, size; /* of the part */
@@ -170,9 +167,7 @@ static void get_file(struct http_req *r, const struct vh_path *p)
                       state);
 }
 
-/* --- writing
- * ---------------------------------------------------------------------------------------------------
- */
+/* --- writing ---------------------------------------------------------------------------------- */
 
 static bool receive(struct http_req *r, int fd, struct vic_err *err)
 {

@@ -98,8 +98,7 @@ struct vh {
     struct vh_obj *compute, *host, *root_pool;
 };
 
-/* --- objects: objects.c -------------------------------------------------------------------------
- */
+/* --- objects: objects.c ----------------------------------------------------------------------- */
 
 /* Puts 'o' (zeroed, on the heap, the owner of copies of id and name) into the model. */
 void vh_add(struct vh *h, struct vh_obj *o, const struct vim_managed *type, const char *id,
@@ -117,8 +116,7 @@ uint64_t vh_next(struct vh *h);
 /* Runs fn(arg) in a task thread; false (it will not run) when the host is ending. */
 bool vh_later(struct vh *h, void (*fn)(void *arg), void *arg);
 
-/* --- faults: faults.c ----------------------------------------------------------------------------
- */
+/* --- faults: faults.c ------------------------------------------------------------------------- */
 
 /* Room for one fault; everything lives in 'a'. */
 struct vh_fault {
@@ -140,8 +138,7 @@ bool vh_fault_unsupported(struct vh_fault *f);
 /* As it travels in task errors and missing sets. */
 struct vim_LocalizedMethodFault *vh_fault_localized(const struct vh_fault *f, struct arena *a);
 
-/* --- properties: props.c -------------------------------------------------------------------------
- */
+/* --- properties: props.c ---------------------------------------------------------------------- */
 
 /* One read: who reads, and where values that must be made go. */
 struct vh_read {
@@ -176,8 +173,7 @@ struct vim_any vh_any_refs(const vh_refs *refs);
 struct vim_any vh_any_time(int64_t ns);
 struct vim_any vh_any_strings(struct arena *a, const char *const *list, size_t n);
 
-/* --- methods: dispatch.c
- * -------------------------------------------------------------------------- */
+/* --- methods: dispatch.c ---------------------------------------------------------------------- */
 
 /* One request while it is answered. */
 struct vh_call {
@@ -217,8 +213,7 @@ void vh_render(struct vh_call *c, bool good, struct buf *out);
 /* Sends it (without the lock). */
 void vh_send(struct vh_call *c, bool good, const struct buf *answer);
 
-/* --- sessions: session.c
- * -------------------------------------------------------------------------- */
+/* --- sessions: session.c ---------------------------------------------------------------------- */
 
 struct vh_collector;
 struct vh_session {
@@ -240,8 +235,7 @@ void vh_session_free_all(struct vh *h);
 /* Reads root's password from its file, which is made (0600) with a random one when absent. */
 VIC_CHECK bool vh_password_load(struct vh *h, const char *path, struct vic_err *err);
 
-/* --- requests that wait: parked by PropertyCollector.WaitForUpdatesEx
- * ----------------------------- */
+/* --- requests that wait: parked by PropertyCollector.WaitForUpdatesEx ------------------------- */
 
 struct vh_parked {
     LIST_ENTRY(vh_parked) link;

@@ -44,8 +44,7 @@ struct vh_obj *vh_net_by_name(struct vh *h, const char *name)
     return NULL;
 }
 
-/* --- what lies below what
- * ------------------------------------------------------------------------------- */
+/* --- what lies below what --------------------------------------------------------------------- */
 
 bool vh_is_below(const struct vh_obj *o, const struct vh_obj *above)
 {
@@ -95,8 +94,7 @@ const char *vh_escape_name(struct arena *a, const char *name)
     return arena_strdup(a, buf_str(&out));
 }
 
-/* --- getters: any entity
- * -------------------------------------------------------------------------------- */
+/* --- getters: any entity ---------------------------------------------------------------------- */
 
 #define GETTER(name)                                                                               \
     static void name([[maybe_unused]] struct vh_read *r, [[maybe_unused]] struct vh_obj *o,        \
@@ -137,8 +135,7 @@ GETTER(recent_task)
     *out = vh_any_refs(&refs);
 }
 
-/* --- folders, datacenter, compute resource
- * ------------------------------------------------------------------ */
+/* --- folders, datacenter, compute resource ---------------------------------------------------- */
 
 static void list_of(struct vh_read *r, const struct vh_obj *parent, const struct vim_managed *type,
                     struct vim_any *out)
@@ -210,9 +207,7 @@ GETTER(compute_pool)
     *out = VIM_ANY_REF(vh_ref(r->h->root_pool));
 }
 
-/* --- datastores
- * ------------------------------------------------------------------------------------------------
- */
+/* --- datastores ------------------------------------------------------------------------------- */
 
 static const char *ds_url(struct arena *a, const struct vh_ds *ds)
 {
@@ -305,9 +300,7 @@ GETTER(users)
     *out = vh_any_refs(&refs);
 }
 
-/* --- networks
- * -------------------------------------------------------------------------------------------------
- */
+/* --- networks --------------------------------------------------------------------------------- */
 
 GETTER(net_summary)
 {

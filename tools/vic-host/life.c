@@ -51,22 +51,24 @@ static bool write_file(const struct vh_life *l, const char *name, const char *te
     return true;
 }
 
-/* --- identity
- * --------------------------------------------------------------------------------------------------
- */
+/* --- identity --------------------------------------------------------------------------------- */
 
-static bool reserve_ids(struct vh *h, struct vic_err *err)
+static bool reserve_ids(struct vh *h, uint64_t next, struct vic_err *err)
 {
     AUTO_BATCH struct state_batch batch = {0};
     AUTO_BUF struct buf text = {0};
     struct json_writer w = json_writer(&text);
-    h->id_limit = h->next_id + ID_STEP;
     json_open(&w, NULL, '{');
     json_add_str(&w, "uuid", h->uuid);
-    json_add_u64(&w, "next", h->id_limit);
+    json_add_u64(&w, "next", next + ID_STEP);
     json_close(&w, '}');
     state_put(&batch, "host", buf_sv(&text));
-    return state_commit(h->state, &batch, true, err);
+    if (!state_commit(h->state, &batch, true, err))
+        return false;
+    mutex_lock(&h->lock);
+    h->id_limit = next + ID_STEP;
+    mutex_unlock(&h->lock);
+    return true;
 }
 
 static bool load_identity(struct vh *h, struct vic_err *err)
@@ -86,7 +88,7 @@ static bool load_identity(struct vh *h, struct vic_err *err)
         *err = none;
         return false;
     }
-    return reserve_ids(h, err);
+    return reserve_ids(h, h->next_id, err);
 }
 
 static bool make_certificate(struct vh_life *l, struct vic_err *err)
@@ -104,9 +106,7 @@ static bool make_certificate(struct vh_life *l, struct vic_err *err)
     return write_file(l, "thumbprint", arena_printf(&a, "%s\n", l->thumbprint), 0644, err);
 }
 
-/* --- places
- * ------------------------------------------------------------------------------------------------------
- */
+/* --- places ----------------------------------------------------------------------------------- */
 
 static bool add_datastore(struct vh_life *l, const char *text, struct vic_err *err)
 {
@@ -180,9 +180,7 @@ static bool add_networks(struct vh_life *l, struct vic_err *err)
     return write_file(l, "bridge", arena_printf(&a, "%s\n", bridge), 0644, err);
 }
 
-/* --- after a crash
- * --------------------------------------------------------------------------------------------------
- */
+/* --- after a crash ---------------------------------------------------------------------------- */
 
 static struct vim_VirtualDisk *disk_at_target(const struct vh_conf *c, unsigned target)
 {
@@ -194,25 +192,25 @@ static struct vim_VirtualDisk *disk_at_target(const struct vh_conf *c, unsigned 
 }
 
 /* Adding what is there fails with CONFLICT, removing what is not with NOT_FOUND: both are fine. */
-static void follow_record(struct vh *h, struct vh_vm *vm, unsigned target)
+static void follow_record(struct vh *h, const char *id, const struct vh_conf *c, unsigned target)
 {
     AUTO_ARENA struct arena a = {0};
-    struct vim_VirtualDisk *d = disk_at_target(vm->conf, target);
+    struct vim_VirtualDisk *d = disk_at_target(c, target);
     struct vh_path p;
     struct vic_err err = {0};
     bool good = true;
     if (d && vh_disk_path(h, d, &p)) {
         struct vmm_disk disk = {target, vh_path_host(&a, &p), vh_disk_read_only(d)};
-        good = vmm_disk_add(h->vmm, vm->obj.id, &disk, &err) || err.code == VIC_CONFLICT;
+        good = vmm_disk_add(h->vmm, id, &disk, &err) || err.code == VIC_CONFLICT;
     } else if (!d) {
-        good = vmm_disk_remove(h->vmm, vm->obj.id, target, &err) || err.code == VIC_NOT_FOUND;
+        good = vmm_disk_remove(h->vmm, id, target, &err) || err.code == VIC_NOT_FOUND;
     }
     if (!good)
-        log_warn(h->opt.log, "vm.disk_differs", KV_S("vm", vm->obj.id), KV_U("target", target),
+        log_warn(h->opt.log, "vm.disk_differs", KV_S("vm", id), KV_U("target", target),
                  KV_ERR(&err));
 }
 
-static void take_up(struct vh *h, struct vh_vm *vm)
+static void hold_disks(struct vh *h, struct vh_vm *vm)
 {
     AUTO_ARENA struct arena a = {0};
     struct vh_fault f = {.a = &a};
@@ -221,44 +219,75 @@ static void take_up(struct vh *h, struct vh_vm *vm)
     for (size_t i = 0; (d = vh_disk_at(vm->conf, i)); i++)
         if (vh_disk_path(h, d, &p) && !vh_hold(h, vm, &p, &f))
             log_warn(h->opt.log, "vm.disk_shared", KV_S("vm", vm->obj.id), KV_S("path", p.rel));
-    for (unsigned target = 0; target < MAX_TARGETS; target++)
-        follow_record(h, vm, target);
-    log_info(h->opt.log, "vm.found", KV_S("vm", vm->obj.id), KV_S("name", vm->obj.name));
 }
 
-/* A VM that runs without a record of it was started by a task that was cut. */
-static bool reconcile(struct vh *h, struct vic_err *err)
+/* The loop runs already, so the VM may end at any time; nobody else touches it. */
+static bool take_up(struct vh *h, const char *id, struct vic_err *err)
 {
-    for (struct vh_obj *o = h->objects; o; o = o->hh.next) {
-        if (o->type != &vim_managed_VirtualMachine)
-            continue;
-        struct vh_vm *vm = vh_vm_of(o);
-        bool runs = vmm_running(h->vmm, o->id);
-        if (vm->on && runs)
-            take_up(h, vm);
-        else if (vm->on)
-            vh_vm_exited(h, o->id, true);
-        else if (runs && !vmm_stop(h->vmm, o->id, err))
-            return false;
+    struct vh_conf *c = NULL;
+    bool runs = vmm_running(h->vmm, id);
+    mutex_lock(&h->lock);
+    struct vh_vm *vm = vh_vm_find(h, id);
+    bool on = vm->on;
+    if (on && runs) {
+        hold_disks(h, vm);
+        c = vh_conf_clone(vm->conf);
     }
+    mutex_unlock(&h->lock);
+    if (on && !runs)
+        vh_vm_exited(h, id, true);
+    if (!on && runs) /* started by a task that was cut */
+        return vmm_stop(h->vmm, id, err);
+    for (unsigned target = 0; c && target < MAX_TARGETS; target++)
+        follow_record(h, id, c, target);
+    if (c)
+        log_info(h->opt.log, "vm.found", KV_S("vm", id), KV_S("name", c->info->name));
+    vh_conf_free(c);
     return true;
+}
+
+/* Ids of all VMs, ended by NULL. */
+static const char **vm_ids(struct vh *h, struct arena *a)
+{
+    VIM_ARRAY_OF(const char *) ids = {0};
+    mutex_lock(&h->lock);
+    for (struct vh_obj *o = h->objects; o; o = o->hh.next)
+        if (o->type == &vim_managed_VirtualMachine)
+            VIM_PUSH(a, &ids, arena_strdup(a, o->id));
+    mutex_unlock(&h->lock);
+    VIM_PUSH(a, &ids, NULL);
+    return ids.v;
+}
+
+static bool recover(struct vh *h, struct vic_err *err)
+{
+    AUTO_ARENA struct arena a = {0};
+    for (const char **id = vm_ids(h, &a); *id; id++)
+        if (!take_up(h, *id, err))
+            return false;
+    mutex_lock(&h->lock); /* the tasks' objects are made; nobody asks yet */
+    bool good = vh_tasks_recover(h, err);
+    mutex_unlock(&h->lock);
+    return good;
 }
 
 static bool load(struct vh *h, struct vic_err *err)
 {
-    return vh_disks_load(h, err) && vh_pools_load(h, err) && vh_vms_load(h, err) &&
-           reconcile(h, err) && vh_tasks_recover(h, err);
+    return vh_disks_load(h, err) && vh_pools_load(h, err) && vh_vms_load(h, err);
 }
+/* --- listening -------------------------------------------------------------------------------- */
 
-/* --- listening
- * --------------------------------------------------------------------------------------------------------
- */
-
+/* Listening is the loop thread's; the caller waits for it. */
 struct listening {
     struct vh_life *l;
     const char *address;
     struct tls_ctx *tls;
     int port;
+    bool inside;
+    struct vic_err err;
+    struct vic_mutex lock;
+    struct vic_cond done;
+    enum { WAITING, FAILED, LISTENS } state;
 };
 
 static bool listen_here(struct listening *w, struct vic_err *err)
@@ -280,35 +309,75 @@ static bool listen_in_netns(struct listening *w, struct vic_err *err)
     return good;
 }
 
+static void listen_on_loop(void *arg)
+{
+    struct listening *w = arg;
+    bool good = w->inside ? listen_in_netns(w, &w->err) : listen_here(w, &w->err);
+    mutex_lock(&w->lock);
+    w->state = good ? LISTENS : FAILED;
+    cond_signal(&w->done);
+    mutex_unlock(&w->lock);
+}
+
+static bool listen_and_wait(struct listening *w, struct vic_err *err)
+{
+    mutex_init(&w->lock);
+    cond_init(&w->done);
+    bool posted = loop_post(w->l->h.opt.loop, listen_on_loop, w);
+    mutex_lock(&w->lock);
+    while (posted && w->state == WAITING)
+        cond_wait(&w->done, &w->lock);
+    mutex_unlock(&w->lock);
+    cond_fini(&w->done);
+    mutex_fini(&w->lock);
+    if (w->state == FAILED)
+        *err = w->err;
+    return posted && w->state == LISTENS;
+}
+
 /* "tcp:ADDRESS:PORT", or "netns:ADDRESS:PORT" for a socket inside --netns. */
-static bool start_listening(struct vh_life *l, const char *address, struct vic_err *err)
+static bool start_listening(struct vh_life *l, struct vic_err *err)
 {
     AUTO_ARENA struct arena a = {0};
+    const char *address = l->listen;
     struct listening w = {.l = l, .address = address};
-    bool inside = sv_starts(sv_of(address), SV("netns:"));
-    if (inside && !l->h.opt.netns)
+    w.inside = sv_starts(sv_of(address), SV("netns:"));
+    if (w.inside && !l->h.opt.netns)
         return vic_fail(err, VIC_INVALID, 0, "--listen %s needs --netns", address);
     w.tls = tls_server_cert(in_dir(l, &a, "cert.pem"), in_dir(l, &a, "key.pem"), NULL, err);
     if (!w.tls)
         return false;
     l->tls = w.tls;
-    if (inside)
+    if (w.inside)
         w.address = arena_printf(&a, "tcp:%s", address + strlen("netns:"));
-    bool good = inside ? listen_in_netns(&w, err) : listen_here(&w, err);
     ptrdiff_t colon = sv_rfind(sv_of(w.address), ':');
+    if (!listen_and_wait(&w, err))
+        return false;
     snprintf(l->address, sizeof l->address, "%.*s:%d", (int)(colon < 0 ? 0 : colon), w.address,
              w.port);
-    return good;
+    return true;
 }
 
-/* --- the whole
- * --------------------------------------------------------------------------------------------------------
- */
+/* --- the whole -------------------------------------------------------------------------------- */
+
+/* Long before the reserved ids run out; a job, since it writes. */
+static void more_ids(void *arg)
+{
+    struct vh *h = arg;
+    struct vic_err err;
+    mutex_lock(&h->lock);
+    uint64_t next = h->next_id;
+    mutex_unlock(&h->lock);
+    if (!reserve_ids(h, next, &err))
+        log_error(h->opt.log, "state.failed", KV_ERR(&err));
+}
 
 static void sweep(void *arg)
 {
     struct vh *h = arg;
     mutex_lock(&h->lock);
+    if (h->next_id > h->id_limit - ID_STEP / 2)
+        vh_later(h, more_ids, h);
     vh_tasks_expire(h);
     vh_session_expire(h);
     mutex_unlock(&h->lock);
@@ -361,13 +430,15 @@ bool vh_open(struct vh_life *l, const struct vh_config *c, struct vic_err *err)
     vh_root_pool_new(h);
     if (!add_datastores(l, c, err) || !open_vmm(l, err) || !add_networks(l, err) || !load(h, err))
         return false;
+    l->listen = c->listen;
     l->server = vh_server_new(h, err);
-    return l->server && start_listening(l, c->listen, err);
+    /* QEMU's answers come through the loop. */
+    return l->server && loop_start(h->opt.loop, err) && recover(h, err);
 }
 
 bool vh_serve(struct vh_life *l, struct vic_err *err)
 {
-    return loop_start(l->h.opt.loop, err) && loop_post(l->h.opt.loop, start_sweep, &l->h) &&
+    return start_listening(l, err) && loop_post(l->h.opt.loop, start_sweep, &l->h) &&
            write_file(l, "ready", arena_printf(&l->a, "%s\n", l->address), 0644, err);
 }
 
@@ -432,11 +503,13 @@ void vh_close(struct vh_life *l)
 
 bool vh_stop_vms(struct vh_life *l, struct vic_err *err)
 {
-    for (struct vh_obj *o = l->h.objects; o; o = o->hh.next)
-        if (o->type == &vim_managed_VirtualMachine && vh_vm_of(o)->on) {
-            if (!vmm_stop(l->h.vmm, o->id, err))
-                return false;
-            vh_vm_exited(&l->h, o->id, false);
-        }
+    AUTO_ARENA struct arena a = {0};
+    for (const char **id = vm_ids(&l->h, &a); *id; id++) {
+        if (!vmm_running(l->h.vmm, *id))
+            continue;
+        if (!vmm_stop(l->h.vmm, *id, err))
+            return false;
+        vh_vm_exited(&l->h, *id, false);
+    }
     return true;
 }

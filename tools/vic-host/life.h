@@ -13,7 +13,8 @@ struct vh_life {
     struct tls_ctx *tls;
     struct arena a;
     char thumbprint[96];
-    char address[128]; /* where it listens */
+    const char *listen; /* as asked */
+    char address[128];  /* where it listens */
 };
 
 struct vh_config {
@@ -23,10 +24,10 @@ struct vh_config {
     struct vic_log *log;
 };
 
-/* Opens everything and listens; the loop is not started.  On failure close what was opened with
- * vh_close. */
+/* Opens everything, starts the loop and takes up the VMs that run.  On failure close what was
+ * opened with vh_close. */
 VIC_CHECK bool vh_open(struct vh_life *l, const struct vh_config *c, struct vic_err *err);
-/* Serves until vh_close. */
+/* Listens, and serves until vh_close. */
 VIC_CHECK bool vh_serve(struct vh_life *l, struct vic_err *err);
 /* Leaves the VMs running. */
 void vh_close(struct vh_life *l);

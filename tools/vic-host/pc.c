@@ -21,8 +21,7 @@ struct vh_wait {
     bool canceled;
 };
 
-/* --- collectors and filters
- * --------------------------------------------------------------------------- */
+/* --- collectors and filters ------------------------------------------------------------------- */
 
 static void release(struct vh *h, struct vh_collector *pc)
 {
@@ -153,9 +152,7 @@ static bool destroy_filter(struct vh_call *c)
     return true;
 }
 
-/* --- reads
- * -------------------------------------------------------------------------------------------------
- */
+/* --- reads ------------------------------------------------------------------------------------ */
 
 typedef VIM_ARRAY_OF(struct vim_ObjectContent *) contents;
 
@@ -327,9 +324,7 @@ static bool cancel_retrieve(struct vh_call *c)
     return p != NULL;
 }
 
-/* --- updates
- * ------------------------------------------------------------------------------------------------
- */
+/* --- updates ---------------------------------------------------------------------------------- */
 
 static void scan(struct vh *h, struct vh_collector *pc)
 {
@@ -525,8 +520,7 @@ const struct vh_method vh_methods_pc[] = {
     {0},
 };
 
-/* --- properties
- * ---------------------------------------------------------------------------------------------- */
+/* --- properties ------------------------------------------------------------------------------- */
 
 static void filters(struct vh_read *r, struct vh_obj *o, struct vim_any *out)
 {

@@ -23,8 +23,7 @@
 
 #include "host.h"
 
-/* --- selecting
- * -------------------------------------------------------------------------------------- */
+/* --- selecting -------------------------------------------------------------------------------- */
 
 struct vh_selected {
     VIM_ARRAY_OF(struct vh_obj *) list;
@@ -42,8 +41,7 @@ bool vh_paths_of(struct vh_read *r, const struct vim_PropertyFilterSpec *spec,
 VIC_CHECK bool vh_content(struct vh_read *r, const struct vim_PropertyFilterSpec *spec,
                           struct vh_obj *o, struct vim_ObjectContent **out, struct vh_fault *f);
 
-/* --- collectors and filters
- * --------------------------------------------------------------------------- */
+/* --- collectors and filters ------------------------------------------------------------------- */
 
 struct vh_item_prop {
     char *path;
@@ -94,8 +92,7 @@ struct vh_collector {
 struct vh_collector *vh_collector_of(struct vh_call *c);
 void vh_collector_free(struct vh *h, struct vh_collector *pc); /* a session's share; NULL is fine */
 
-/* --- updates
- * --------------------------------------------------------------------------------------------- */
+/* --- updates ---------------------------------------------------------------------------------- */
 
 /* Looks for changes in one filter; stamps them. */
 void vh_filter_scan(struct vh *h, struct vh_filter *f);

@@ -139,8 +139,7 @@ bool vh_select(struct vh_read *r, const struct vim_PropertyFilterSpec *spec,
     return good;
 }
 
-/* --- reading
- * ------------------------------------------------------------------------------------------ */
+/* --- reading ---------------------------------------------------------------------------------- */
 
 struct collect {
     struct arena *a;

@@ -52,8 +52,7 @@ void vh_root_pool_new(struct vh *h)
     h->root_pool = &p->obj;
 }
 
-/* --- records
- * ---------------------------------------------------------------------------------------------- */
+/* --- records ---------------------------------------------------------------------------------- */
 
 static bool save(struct vh *h, struct vh_pool *p, struct vh_fault *f)
 {
@@ -117,9 +116,7 @@ bool vh_pools_load(struct vh *h, struct vic_err *err)
     return true;
 }
 
-/* --- methods
- * ------------------------------------------------------------------------------------------------
- */
+/* --- methods ---------------------------------------------------------------------------------- */
 
 static bool name_taken(struct vh_call *c, struct vh_obj *parent, const char *name)
 {
@@ -262,9 +259,7 @@ const struct vh_method vh_methods_inventory[] = {
     {0},
 };
 
-/* --- properties
- * ------------------------------------------------------------------------------------------------
- */
+/* --- properties ------------------------------------------------------------------------------- */
 
 #define GETTER(name)                                                                               \
     static void name([[maybe_unused]] struct vh_read *r, [[maybe_unused]] struct vh_obj *o,        \

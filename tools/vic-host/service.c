@@ -70,8 +70,7 @@ static struct vim_ServiceContent *content(struct vh *h, struct arena *a)
     return c;
 }
 
-/* --- methods
- * -------------------------------------------------------------------------------------------- */
+/* --- methods ---------------------------------------------------------------------------------- */
 
 static bool retrieve_service_content(struct vh_call *c)
 {
@@ -138,8 +137,7 @@ const struct vh_method vh_methods_service[] = {
     {0},
 };
 
-/* --- properties
- * ------------------------------------------------------------------------------------------- */
+/* --- properties ------------------------------------------------------------------------------- */
 
 static void get_content(struct vh_read *r, struct vh_obj *o, struct vim_any *out)
 {

@@ -17,8 +17,7 @@
 
 enum { IDLE_MS = 30 * 60 * 1000, MAX_SESSIONS = 1000, PASSWORD_BYTES = 15 };
 
-/* --- credentials
- * ---------------------------------------------------------------------------------- */
+/* --- credentials ------------------------------------------------------------------------------ */
 
 static bool make_password(const char *path, struct vic_err *err)
 {
@@ -53,8 +52,7 @@ bool vh_password_load(struct vh *h, const char *path, struct vic_err *err)
     return true;
 }
 
-/* --- the table of sessions
- * ------------------------------------------------------------------------- */
+/* --- the table of sessions -------------------------------------------------------------------- */
 
 struct vh_session *vh_session_find(struct vh *h, const char *key)
 {
@@ -160,8 +158,7 @@ static struct vim_UserSession *describe(struct arena *a, const struct vh_session
     return u;
 }
 
-/* --- methods
- * ---------------------------------------------------------------------------------------- */
+/* --- methods ---------------------------------------------------------------------------------- */
 
 static char *peer_address(struct http_req *http)
 {
@@ -252,8 +249,7 @@ const struct vh_method vh_methods_session[] = {
     {0},
 };
 
-/* --- properties
- * -------------------------------------------------------------------------------------- */
+/* --- properties ------------------------------------------------------------------------------- */
 
 static void current_session(struct vh_read *r, struct vh_obj *o, struct vim_any *out)
 {

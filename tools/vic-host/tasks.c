@@ -36,9 +36,7 @@ static bool ended(const struct vh_task *t)
     return t->state == vim_TaskInfoState_success || t->state == vim_TaskInfoState_error;
 }
 
-/* --- names
- * ------------------------------------------------------------------------------------------------
- */
+/* --- names ------------------------------------------------------------------------------------ */
 
 static const struct {
     const char *method, *verb;
@@ -70,8 +68,7 @@ static const char *description_id(struct arena *a, const char *type, const char 
     return arena_printf(a, "%s.%s", type, verb);
 }
 
-/* --- the record of a running task
- * --------------------------------------------------------------------------- */
+/* --- the record of a running task ------------------------------------------------------------- */
 
 static const char *record_key(struct vh_job *j)
 {
@@ -134,9 +131,7 @@ bool vh_job_fail(struct vh_job *j, const struct vh_path *p, const struct vic_err
     return vh_fault_err(&j->fault, p ? vh_path_text(&j->a, p) : NULL, err);
 }
 
-/* --- running
- * --------------------------------------------------------------------------------------------------
- */
+/* --- running ---------------------------------------------------------------------------------- */
 
 static void remove_paths(struct vh *h, const struct vh_path *list, size_t n)
 {
@@ -238,9 +233,7 @@ static void job_main(void *arg)
     free(j);
 }
 
-/* --- starting
- * --------------------------------------------------------------------------------------------------
- */
+/* --- starting --------------------------------------------------------------------------------- */
 
 bool vh_task_busy(const struct vh *h, const struct vh_obj *o, struct vh_fault *f)
 {
@@ -321,9 +314,7 @@ bool vh_task_start(struct vh_call *c, struct vh_obj *entity, bool exclusive,
     return j != NULL;
 }
 
-/* --- after a crash
- * -----------------------------------------------------------------------------------------------
- */
+/* --- after a crash ---------------------------------------------------------------------------- */
 
 struct recovery {
     struct vh *h;
@@ -410,9 +401,7 @@ void vh_tasks_expire(struct vh *h)
     }
 }
 
-/* --- what is shown
- * -------------------------------------------------------------------------------------------------
- */
+/* --- what is shown ---------------------------------------------------------------------------- */
 
 void vh_recent_tasks(struct vh_read *r, const struct vh_obj *entity, vh_refs *out)
 {

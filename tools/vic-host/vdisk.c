@@ -35,9 +35,7 @@ static bool locked(struct vh_job *j, const struct vh_path *p)
     return held;
 }
 
-/* --- create
- * --------------------------------------------------------------------------------------------------
- */
+/* --- create ----------------------------------------------------------------------------------- */
 
 bool vh_disk_make(struct vh_job *j, const struct vh_path *p, const struct vh_path *parent,
                   int64_t capacity)
@@ -88,8 +86,7 @@ static bool create_disk(struct vh_call *c)
     return check_path(c, q->name, q->datacenter) && vh_task_start(c, NULL, false, run_create);
 }
 
-/* --- delete, move, copy
- * ------------------------------------------------------------------------------------------ */
+/* --- delete, move, copy ----------------------------------------------------------------------- */
 
 static void publish_delete(struct vh_job *j)
 {
@@ -224,9 +221,7 @@ static bool copy_disk(struct vh_call *c)
            check_path(c, q->destName, q->destDatacenter) && vh_task_start(c, NULL, false, run_copy);
 }
 
-/* --- uuid
- * -----------------------------------------------------------------------------------------------------------
- */
+/* --- uuid ------------------------------------------------------------------------------------- */
 
 /* vSphere's text form: "60 00 C2 9x ... - ...". */
 static const char *uuid_text(struct arena *a, const char *uuid)
@@ -329,8 +324,7 @@ static bool set_uuid(struct vh_call *c)
     return store_uuid(c->h, &p, uuid, &c->fault);
 }
 
-/* --- FileManager's folder, without a task
- * --------------------------------------------------------------------------- */
+/* --- FileManager's folder, without a task ----------------------------------------------------- */
 
 static bool make_directory(struct vh_call *c)
 {

@@ -97,8 +97,7 @@ static bool create_container_view(struct vh_call *c)
     return true;
 }
 
-/* --- list views
- * ----------------------------------------------------------------------------------------- */
+/* --- list views ------------------------------------------------------------------------------- */
 
 static bool holds(const struct vh_view *v, const char *id, size_t *at)
 {
@@ -179,8 +178,7 @@ static bool destroy_view(struct vh_call *c)
     return true;
 }
 
-/* --- what a view shows
- * ------------------------------------------------------------------------------------ */
+/* --- what a view shows ------------------------------------------------------------------------ */
 
 static bool wanted(const struct vh_view *v, const struct vh_obj *o)
 {
@@ -253,8 +251,7 @@ const struct vh_prop vh_props_view[] = {
     {0},
 };
 
-/* --- SearchIndex
- * --------------------------------------------------------------------------------------------- */
+/* --- SearchIndex ------------------------------------------------------------------------------ */
 
 static struct vh_obj *by_uuid(struct vh *h, const char *uuid, bool vm, bool instance)
 {

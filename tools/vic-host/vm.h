@@ -57,8 +57,7 @@ struct vh_vm *vh_vm_of(struct vh_obj *o);
 /* The VM of an id, or NULL. */
 struct vh_vm *vh_vm_find(struct vh *h, const char *id);
 
-/* --- configurations: vm_conf.c
- * ------------------------------------------------------------------------- */
+/* --- configurations: vm_conf.c ---------------------------------------------------------------- */
 
 struct vh_conf *vh_conf_new(struct vh *h, const char *name);
 struct vh_conf *vh_conf_clone(const struct vh_conf *c);
@@ -77,8 +76,7 @@ VIC_CHECK bool vh_vm_check_name(struct vh *h, const char *name, const struct vh_
 struct vh_name *vh_name_take(struct vh *h, const char *name);
 void vh_name_drop(struct vh_name *n); /* NULL is fine */
 
-/* --- devices: vm_device.c
- * -------------------------------------------------------------------------------- */
+/* --- devices: vm_device.c --------------------------------------------------------------------- */
 
 /* What a list of device changes means outside the configuration. */
 struct vh_disk_change {
@@ -105,8 +103,7 @@ struct vim_VirtualDisk *vh_disk_at(const struct vh_conf *c, size_t n); /* NULL b
 bool vh_disk_path(struct vh *h, const struct vim_VirtualDisk *d, struct vh_path *out);
 bool vh_disk_read_only(const struct vim_VirtualDisk *d);
 
-/* --- records and life: vm_state.c
- * -------------------------------------------------------------------------- */
+/* --- records and life: vm_state.c ------------------------------------------------------------- */
 
 void vh_vm_put(struct state_batch *b, const char *id, const struct vh_conf *c);
 void vh_vm_put_run(struct state_batch *b, const char *id, const char *pool, bool on,
@@ -127,8 +124,7 @@ void vh_guest_var_free(struct vh_guest_var *v); /* takes it off its list */
 /* The folder of its .vmx. */
 bool vh_vm_dir(struct vh *h, const struct vh_conf *c, struct vh_path *out);
 
-/* --- power: vm_power.c
- * ---------------------------------------------------------------------------------------- */
+/* --- power: vm_power.c ------------------------------------------------------------------------ */
 
 bool vh_vm_power_on(struct vh_call *c);
 bool vh_vm_power_off(struct vh_call *c);
@@ -138,8 +134,7 @@ bool vh_vm_shutdown_guest(struct vh_call *c);
 void vh_vm_exited(void *arg, const char *id, bool guest_initiated);
 void vh_vm_guestinfo(void *arg, const char *id, struct sv command, struct buf *out);
 
-/* --- making, changing, ending: vm_create.c, vm_reconfig.c
- * ------------------------------------------------------- */
+/* --- making, changing, ending: vm_create.c, vm_reconfig.c ------------------------------------- */
 
 bool vh_vm_create(struct vh_call *c);
 bool vh_vm_reconfig(struct vh_call *c);

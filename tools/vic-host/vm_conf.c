@@ -16,9 +16,7 @@ struct vh_vm *vh_vm_find(struct vh *h, const char *id)
     return o && o->type == &vim_managed_VirtualMachine ? vh_vm_of(o) : NULL;
 }
 
-/* --- life
- * ------------------------------------------------------------------------------------------------------
- */
+/* --- life ------------------------------------------------------------------------------------- */
 
 void vh_conf_stamp(struct vh *h, struct vh_conf *c)
 {
@@ -75,9 +73,7 @@ void vh_conf_free(struct vh_conf *c)
     free(c);
 }
 
-/* --- extraConfig
- * ------------------------------------------------------------------------------------------------
- */
+/* --- extraConfig ------------------------------------------------------------------------------ */
 
 const char *vh_option(const vh_options_array *list, const char *key)
 {
@@ -134,8 +130,7 @@ static bool apply_options(struct vh *h, struct vh_conf *c, const vh_options_arra
     return true;
 }
 
-/* --- the rest of the spec
- * ------------------------------------------------------------------------------------------ */
+/* --- the rest of the spec --------------------------------------------------------------------- */
 
 static bool on_forbids(struct vh_fault *f)
 {
@@ -234,9 +229,7 @@ bool vh_conf_apply(struct vh *h, struct vh_conf *c, const struct vim_VirtualMach
     return true;
 }
 
-/* --- names
- * ------------------------------------------------------------------------------------------------------------
- */
+/* --- names ------------------------------------------------------------------------------------ */
 
 static bool duplicate(struct vh_fault *f, const char *name, struct vim_ref who)
 {

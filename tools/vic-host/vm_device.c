@@ -48,9 +48,7 @@ struct key_pair {
     int32_t asked, given;
 };
 
-/* --- faults
- * ---------------------------------------------------------------------------------------------------
- */
+/* --- faults ----------------------------------------------------------------------------------- */
 
 static bool bad_device(struct change *ch, const struct vim_type *t, const char *property)
 {
@@ -72,8 +70,7 @@ static bool powered_on(struct change *ch)
     return false;
 }
 
-/* --- devices in a configuration
- * --------------------------------------------------------------------------------- */
+/* --- devices in a configuration --------------------------------------------------------------- */
 
 #define DEVICE(o) VIM_BASE(VirtualDevice, o)
 
@@ -182,8 +179,7 @@ void vh_devices_default(struct vh_conf *c)
     }
 }
 
-/* --- adding: controllers
- * ------------------------------------------------------------------------------------------- */
+/* --- adding: controllers ---------------------------------------------------------------------- */
 
 static void pair(struct change *ch, int32_t given)
 {
@@ -260,9 +256,7 @@ static int32_t choose_unit(const struct change *ch, const struct vim_VirtualDevi
     return -1;
 }
 
-/* --- adding: disks
- * ---------------------------------------------------------------------------------------------------
- */
+/* --- adding: disks ---------------------------------------------------------------------------- */
 
 /* A disk without a name gets the VM's, in the VM's folder. */
 static bool name_disk(struct change *ch, const struct vim_VirtualDiskFlatVer2BackingInfo *b,
@@ -454,9 +448,7 @@ static bool add_disk(struct change *ch, struct vim_VirtualDevice *dev)
     return true;
 }
 
-/* --- adding: the rest
- * ---------------------------------------------------------------------------------------------------
- */
+/* --- adding: the rest ------------------------------------------------------------------------- */
 
 static void want_connectable(struct vh_conf *c, struct vim_VirtualDevice *d, bool on)
 {
@@ -606,9 +598,7 @@ static bool add(struct change *ch)
     return BAD(DeviceUnsupportedForVmPlatform, "device");
 }
 
-/* --- removing, editing
- * ----------------------------------------------------------------------------------------------------
- */
+/* --- removing, editing ------------------------------------------------------------------------ */
 
 static bool bad_operation(struct change *ch)
 {

@@ -9,9 +9,7 @@
     static void name([[maybe_unused]] struct vh_read *r, [[maybe_unused]] struct vh_obj *o,        \
                      struct vim_any *out)
 
-/* --- config
- * --------------------------------------------------------------------------------------------------
- */
+/* --- config ----------------------------------------------------------------------------------- */
 
 /* extraConfig with what the guest set on top. */
 static struct vim_VirtualMachineConfigInfo *shown(struct vh_read *r, struct vh_vm *vm)
@@ -37,8 +35,7 @@ GETTER(vm_config)
     *out = VIM_ANY_OBJECT(shown(r, vh_vm_of(o)));
 }
 
-/* --- runtime, guest
- * --------------------------------------------------------------------------------------------- */
+/* --- runtime, guest --------------------------------------------------------------------------- */
 
 static struct vim_VirtualMachineRuntimeInfo *runtime(struct vh_read *r, struct vh_vm *vm)
 {
@@ -96,9 +93,7 @@ GETTER(vm_heartbeat)
                                                                 : vim_ManagedEntityStatus_gray);
 }
 
-/* --- files
- * --------------------------------------------------------------------------------------------------------
- */
+/* --- files ------------------------------------------------------------------------------------ */
 
 /* Adds one file; its key. */
 static int32_t add_file(struct vh_read *r, struct vim_VirtualMachineFileLayoutEx *l,
@@ -187,9 +182,7 @@ GETTER(vm_storage)
     *out = VIM_ANY_OBJECT(s);
 }
 
-/* --- summary
- * --------------------------------------------------------------------------------------------------------
- */
+/* --- summary ---------------------------------------------------------------------------------- */
 
 static int32_t count(const struct vh_conf *c, const struct vim_type *t)
 {
@@ -268,9 +261,7 @@ GETTER(vm_summary)
     *out = VIM_ANY_OBJECT(s);
 }
 
-/* --- relations
- * --------------------------------------------------------------------------------------------------------
- */
+/* --- relations -------------------------------------------------------------------------------- */
 
 static const struct vh_vm *vm_const(const struct vh_obj *o)
 {

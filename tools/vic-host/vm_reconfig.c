@@ -18,9 +18,7 @@ struct reconfig {
     const vh_options_array *options; /* of the request */
 };
 
-/* --- hot plug
- * ---------------------------------------------------------------------------------------------------
- */
+/* --- hot plug --------------------------------------------------------------------------------- */
 
 static bool plug_failed(struct vh_job *j, const struct vh_path *p, const struct vic_err *err)
 {
@@ -88,9 +86,7 @@ static void unplug(struct vh_job *j, struct reconfig *r)
     }
 }
 
-/* --- the job
- * ------------------------------------------------------------------------------------------------------
- */
+/* --- the job ---------------------------------------------------------------------------------- */
 
 static void undo(struct vh_job *j)
 {

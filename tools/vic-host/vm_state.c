@@ -7,9 +7,7 @@
 #include "pools.h"
 #include "vm.h"
 
-/* --- records
- * ----------------------------------------------------------------------------------------------------
- */
+/* --- records ---------------------------------------------------------------------------------- */
 
 static void put_xml(struct state_batch *b, const char *key, const void *object)
 {
@@ -65,9 +63,7 @@ void vh_vm_del(struct state_batch *b, const char *id)
         state_del(b, arena_printf(&b->a, "vm/%s/%s", id, parts[i]));
 }
 
-/* --- publishing
- * -----------------------------------------------------------------------------------------------------
- */
+/* --- publishing ------------------------------------------------------------------------------- */
 
 void vh_guest_var_free(struct vh_guest_var *v)
 {
@@ -170,9 +166,7 @@ bool vh_vm_dir(struct vh *h, const struct vh_conf *c, struct vh_path *out)
     return true;
 }
 
-/* --- loading
- * ----------------------------------------------------------------------------------------------------------
- */
+/* --- loading ---------------------------------------------------------------------------------- */
 
 struct loading {
     struct vh *h;
@@ -260,9 +254,7 @@ bool vh_vms_load(struct vh *h, struct vic_err *err)
     return state_each(h->state, "vm/", load_one, &l, err) && !l.failed;
 }
 
-/* --- pools
- * ------------------------------------------------------------------------------------------------------------
- */
+/* --- pools ------------------------------------------------------------------------------------ */
 
 bool vh_vms_move_pool(struct vh *h, struct vh_obj *from, struct vh_obj *to, struct vh_fault *f)
 {

@@ -277,8 +277,34 @@ bool vm_disk_unplug(struct vm *vm, unsigned target, struct vic_err *err)
     return true;
 }
 
+/* "d5" is target 5. */
+static bool node_target(const char *name, uint64_t *target)
+{
+    return name[0] == 'd' && sv_to_u64(sv_of(name + 1), target) && *target <= VMM_MAX_TARGET;
+}
+
+/* The nodes that a device uses. */
+static bool used_nodes(struct vm *vm, uint64_t *used, struct vic_err *err)
+{
+    AUTO_ARENA struct arena a = {0};
+    struct json_val blocks;
+    if (!qmp_call(vm->qmp, "query-block", SV("{}"), -1, VMM_CALL_MS, &a, &blocks, err))
+        return false;
+    for (struct json_iter i = json_iter(blocks); json_next(&i);) {
+        uint64_t target;
+        struct json_val node = json_get(json_get(i.val, "inserted"), "node-name");
+        if (node_target(json_str(node, ""), &target))
+            *used |= UINT64_C(1) << target;
+    }
+    return true;
+}
+
+/* A node that no device uses is what a plug or unplug left that was cut: it goes. */
 bool vm_disk_survey(struct vm *vm, struct vic_err *err)
 {
+    uint64_t used = 0;
+    if (!used_nodes(vm, &used, err))
+        return false;
     AUTO_ARENA struct arena a = {0};
     struct json_val nodes;
     if (!qmp_call(vm->qmp, "query-named-block-nodes", SV("{\"flat\":true}"), -1, VMM_CALL_MS, &a,
@@ -286,9 +312,11 @@ bool vm_disk_survey(struct vm *vm, struct vic_err *err)
         return false;
     for (struct json_iter i = json_iter(nodes); json_next(&i);) {
         uint64_t target;
-        const char *name = json_str(json_get(i.val, "node-name"), "");
-        if (name[0] == 'd' && sv_to_u64(sv_of(name + 1), &target) && target <= VMM_MAX_TARGET)
-            vm->targets |= UINT64_C(1) << target;
+        if (!node_target(json_str(json_get(i.val, "node-name"), ""), &target))
+            continue;
+        if (!(used >> target & 1) && delete_node(vm, (unsigned)target, NULL))
+            continue;
+        vm->targets |= UINT64_C(1) << target;
     }
     return true;
 }

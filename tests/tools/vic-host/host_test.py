@@ -584,6 +584,62 @@ class Crash(Base):
             self.check_clean()
 
 
+    def test_kill_in_a_life(self):
+        """kill -9 while a VM starts, gets a disk, loses it, stops, is destroyed: QEMU, record and
+        files agree afterwards."""
+        base = "[datastore1] iso/base.vmdk"
+        self.end(self.si.content.virtualDiskManager.CreateVirtualDisk_Task(
+            base, self.dc, vim.VirtualDiskManager.FileBackedVirtualDiskSpec(
+                diskType="thin", adapterType="lsiLogic", capacityKb=1 << 20)))
+        add = disk_spec("[datastore1] iso/child.vmdk", parent=base, unit=2)
+        reconfig = lambda vm, change: vm.ReconfigVM_Task(vim.vm.ConfigSpec(deviceChange=[change]))
+        steps = (
+            ("on", lambda vm: vm.PowerOnVM_Task()),
+            ("add", lambda vm: reconfig(vm, add)),
+            ("remove", lambda vm: reconfig(vm, remove(disks_of(vm)[0], destroy=True))),
+            ("off", lambda vm: vm.PowerOffVM_Task()),
+            ("destroy", lambda vm: vm.Destroy_Task()),
+        )
+        for cut in range(len(steps)):
+            for delay in (0, 0.01, 0.03, 0.1):
+                try:
+                    self.one_cut(steps, cut, delay)
+                except Exception as e:
+                    raise AssertionError(f"cut {delay} s after '{steps[cut][0]}':\n"
+                                         + self.host.log()) from e
+
+    def one_cut(self, steps, cut, delay):
+        vm = self.create(console=False)
+        for _, step in steps[:cut]:
+            self.end(step(vm))
+        steps[cut][1](vm)
+        time.sleep(delay)
+        self.host.kill()
+        self.host.start()
+        self.connect()
+        self.agree()
+        for vm in self.folder.childEntity:
+            if vm.runtime.powerState == "poweredOn":
+                self.end(vm.PowerOffVM_Task())
+            for disk in disks_of(vm):
+                self.end(vm.ReconfigVM_Task(vim.vm.ConfigSpec(
+                    deviceChange=[remove(disk, destroy=True)])))
+            self.end(vm.Destroy_Task())
+        self.check_clean(["iso", "iso/base.vmdk"])
+
+    def agree(self):
+        vms = self.folder.childEntity
+        on = [vm for vm in vms if vm.runtime.powerState == "poweredOn"]
+        wait(lambda: len(self.host.qemus()) == len(on), 10, "a QEMU per VM that is on")
+        child = self.host.file("iso/child.vmdk")
+        attached = any(disks_of(vm) for vm in vms)
+        self.assertEqual(os.path.exists(child), attached)
+        if on:
+            fds = f"/proc/{self.host.qemus()[0]}/fd"
+            held = any(os.readlink(os.path.join(fds, n)) == child for n in os.listdir(fds))
+            self.assertEqual(held, attached)
+
+
 def main():
     global BINARY, ISO
     BINARY, ISO = sys.argv[1:3]
