@@ -1,0 +1,10 @@
+# Tests of what streams: archives, output, attach, exec.
+set(io_sees base store tether/hub tether/wire api)
+vic_test(api_tar_test SOURCES tar_test.c archive.c SEES ${io_sees} LIBS api PRIVATE api)
+vic_fuzz(tar SOURCES fuzz_tar.c SEES base api LIBS api PRIVATE api)
+foreach(name load io image)
+  if(EXISTS ${CMAKE_CURRENT_LIST_DIR}/${name}_test.c AND TARGET test_guest)
+    vic_test(api_${name}_test SOURCES ${name}_test.c archive.c fixture.c host.c client.c
+             SEES ${io_sees} LIBS api test_guest PRIVATE api)
+  endif()
+endforeach()
