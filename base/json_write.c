@@ -73,11 +73,24 @@ static void quote_special(struct buf *out, struct sv s)
         buf_add_str(out, "\\ufffd");
 }
 
+/* How many bytes at the head are ASCII that stands for itself: nearly all there ever is. */
+static size_t plain_ascii(struct sv s, bool html)
+{
+    size_t n = 0;
+    for (; n < s.len; n++) {
+        unsigned char c = (unsigned char)s.p[n];
+        if (c < 0x20 || c >= 0x80 || c == '"' || c == '\\' ||
+            (html && (c == '<' || c == '>' || c == '&')))
+            break;
+    }
+    return n;
+}
+
 void json_quote(struct buf *out, struct sv s, bool html)
 {
     buf_add_c(out, '"');
     while (s.len) {
-        size_t plain = 0, len = 0;
+        size_t plain = plain_ascii(s, html), len = 0;
         bool special = false;
         while (plain < s.len && !special) {
             len = look(sv_sub(s, plain, 4), html, &special);
