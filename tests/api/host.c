@@ -36,6 +36,12 @@ static bool open_parts(struct api_host *h, struct vic_err *err)
 
 bool host_start(struct api_host *h, const char *dir, struct vic_err *err)
 {
+    return host_start_tls(h, dir, NULL, NULL, err);
+}
+
+bool host_start_tls(struct api_host *h, const char *dir, struct tls_ctx *tls, int *port,
+                    struct vic_err *err)
+{
     *h = (struct api_host){.dir = xstrdup(dir), .vsphere_connected = true};
     h->log = log_new(2, LOG_WARN, "api_host");
     h->socket = xasprintf("%s/api.sock", dir);
@@ -52,7 +58,9 @@ bool host_start(struct api_host *h, const char *dir, struct vic_err *err)
                                   .health = health,
                                   .health_arg = h};
     h->api = api_new(&o, err);
-    return h->api && api_listen(h->api, address, NULL, NULL, err) && loop_start(h->loop, err);
+    return h->api && api_listen(h->api, address, NULL, NULL, err) &&
+           (!tls || api_listen(h->api, "tcp:127.0.0.1:0", tls, port, err)) &&
+           loop_start(h->loop, err);
 }
 
 void host_stop(struct api_host *h)

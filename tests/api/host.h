@@ -19,6 +19,9 @@ struct api_host {
 /* Opens (or makes) a store, logs and a spool below 'dir', which is copied, and serves on
  * unix:DIR/api.sock. */
 VIC_CHECK bool host_start(struct api_host *h, const char *dir, struct vic_err *err);
+/* The same, also with TLS on a port of 127.0.0.1. */
+VIC_CHECK bool host_start_tls(struct api_host *h, const char *dir, struct tls_ctx *tls, int *port,
+                              struct vic_err *err);
 void host_stop(struct api_host *h); /* keeps the folder */
 
 /* A VCH with its blank root, and an image of one layer called busybox:latest that runs sh. */
