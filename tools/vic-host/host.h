@@ -24,6 +24,8 @@
 #include <string.h>
 #include <sys/queue.h>
 
+/* uthash's own default falls through cases, which clang warns of. */
+#define HASH_FUNCTION HASH_FNV
 #include <uthash.h>
 
 #include "base/clock.h"

@@ -43,8 +43,8 @@ static struct machine this_machine(void)
 }
 
 #define GETTER(name)                                                                               \
-    static void name([[maybe_unused]] struct vh_read *r, [[maybe_unused]] struct vh_obj *o,        \
-                     struct vim_any *out)
+    static void name(__attribute__((unused)) struct vh_read *r,                                    \
+                     __attribute__((unused)) struct vh_obj *o, struct vim_any *out)
 
 static struct vim_HostHardwareSummary *hardware_summary(struct vh_read *r)
 {

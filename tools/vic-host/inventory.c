@@ -97,8 +97,8 @@ const char *vh_escape_name(struct arena *a, const char *name)
 /* --- getters: any entity ---------------------------------------------------------------------- */
 
 #define GETTER(name)                                                                               \
-    static void name([[maybe_unused]] struct vh_read *r, [[maybe_unused]] struct vh_obj *o,        \
-                     struct vim_any *out)
+    static void name(__attribute__((unused)) struct vh_read *r,                                    \
+                     __attribute__((unused)) struct vh_obj *o, struct vim_any *out)
 
 GETTER(entity_name)
 {

@@ -262,8 +262,8 @@ const struct vh_method vh_methods_inventory[] = {
 /* --- properties ------------------------------------------------------------------------------- */
 
 #define GETTER(name)                                                                               \
-    static void name([[maybe_unused]] struct vh_read *r, [[maybe_unused]] struct vh_obj *o,        \
-                     struct vim_any *out)
+    static void name(__attribute__((unused)) struct vh_read *r,                                    \
+                     __attribute__((unused)) struct vh_obj *o, struct vim_any *out)
 
 GETTER(pool_config)
 {

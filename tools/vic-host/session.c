@@ -199,8 +199,9 @@ static bool login(struct vh_call *c)
 {
     const struct vim_Login_request *q = c->req;
     struct vim_Login_response *r = c->res;
-    bool good = q->userName && q->password && *q->userName && *q->password;
-    good = good && (same(q->userName, c->h->user) & same(q->password, c->h->password));
+    /* Both are compared always, so that time tells nothing of either. */
+    bool user = same(q->userName, c->h->user), password = same(q->password, c->h->password);
+    bool good = user && password && *q->userName && *q->password;
     if (!good || c->s || HASH_COUNT(c->h->sessions) >= MAX_SESSIONS) {
         log_warn(c->h->opt.log, "session.refused", KV_S("peer", http_peer(c->http)));
         VH_FAULT(&c->fault, InvalidLogin, NULL);

@@ -6,8 +6,8 @@
 #include "vm.h"
 
 #define GETTER(name)                                                                               \
-    static void name([[maybe_unused]] struct vh_read *r, [[maybe_unused]] struct vh_obj *o,        \
-                     struct vim_any *out)
+    static void name(__attribute__((unused)) struct vh_read *r,                                    \
+                     __attribute__((unused)) struct vh_obj *o, struct vim_any *out)
 
 /* --- config ----------------------------------------------------------------------------------- */
 

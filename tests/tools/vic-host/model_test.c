@@ -111,6 +111,7 @@ static void links_lead_nowhere(void **state)
     assert_int_equal(mkdir(kept, 0755), 0);
     AUTO_FREE char *kept_file = xasprintf("%s/kept/file", m->dir);
     AUTO_CLOSE int fd = open(kept_file, O_WRONLY | O_CREAT, 0644);
+    assert_true(fd >= 0);
     assert_int_equal(symlink(kept, inside), 0);
     assert_true(vh_file_remove(&sub, &err));
     assert_int_equal(access(kept_file, F_OK), 0);
