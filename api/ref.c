@@ -126,7 +126,9 @@ static bool split_name(struct sv name, struct arena *a, struct image_ref *out, s
                         out->path);
     if (!domain_ok(domain) || !path.len || !path_ok(path))
         return bad_format(err);
-    return true;
+    return strlen(out->domain) + 1 + strlen(out->path) <= MAX_NAME ||
+           vic_fail(err, VIC_INVALID, 0, "repository name must not be more than %d characters",
+                    MAX_NAME);
 }
 
 bool ref_parse(struct sv text, struct arena *a, struct image_ref *out, struct vic_err *err)
@@ -150,9 +152,6 @@ bool ref_parse(struct sv text, struct arena *a, struct image_ref *out, struct vi
             return bad_format(err);
         out->tag = arena_sv(a, tag);
     }
-    if (name.len > MAX_NAME)
-        return vic_fail(err, VIC_INVALID, 0,
-                        "repository name must not be more than 255 characters");
     out->digest = arena_sv(a, digest);
     return split_name(name, a, out, err);
 }
