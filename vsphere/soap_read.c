@@ -394,7 +394,7 @@ static void *read_object(struct reader *r, const struct vim_type *t)
             skip(r);
             continue;
         }
-        if (r->flags & SOAP_STRICT)
+        if (r->flags & SOAP_STRICT && !is_nil(r)) /* nil is absent: a required one is missing */
             check_order(r, t, f, &order);
         read_field(r, o, f);
     }

@@ -559,6 +559,63 @@ class Machines(Base):
         self.end(vm.Destroy_Task())
 
 
+class Hostile(Base):
+    """Every method of the schema with parameters left out, nil, empty and of odd types: each is
+    answered, and the host goes on."""
+
+    def bodies(self, info, this):
+        head = f'<{info.wsdlName} xmlns="urn:vim25" ' \
+               'xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance">' + this
+        tail = f"</{info.wsdlName}>"
+        yield head + tail
+        for text in ('<%s/>', '<%s xsi:nil="true"/>', '<%s>-1</%s>',
+                     '<%s type="VirtualMachine">ha-host</%s>',
+                     '<%s xsi:type="VirtualDisk"><key>1</key></%s>',
+                     '<%s xsi:type="FileBackedVirtualDiskSpec"><diskType/><adapterType/>'
+                     '<capacityKb>-5</capacityKb></%s>',
+                     '<%s><propSet><type>Nothing</type><all>true</all></propSet><objectSet>'
+                     '<obj type="Folder">ha-folder-root</obj></objectSet></%s>',
+                     '<%s><name>x</name><files/><deviceChange xsi:nil="true"/><deviceChange/>'
+                     '<extraConfig/></%s>'):
+            yield head + "".join(text.replace("%s", p.name) for p in info.params) + tail
+
+    def test_every_method(self):
+        vm = self.create(console=False)
+        self.si.content.viewManager.CreateListView([vm])
+        view = self.si.content.viewManager.CreateContainerView(self.pool, [], True)
+        pc = self.si.content.propertyCollector.CreatePropertyCollector()
+        c = self.si.content
+        targets = [self.si, vm, self.folder, self.pool, self.dc, self.ds, self.hostsystem, view, pc,
+                   c.propertyCollector, c.viewManager, c.searchIndex, c.taskManager, c.fileManager,
+                   c.virtualDiskManager, self.ds.browser, c.setting, c.licenseManager,
+                   c.authorizationManager, c.eventManager, c.perfManager, c.userDirectory,
+                   c.sessionManager, self.dc.network[0], self.dc.hostFolder.childEntity[0]]
+        count = 0
+        for target in targets:
+            kind = type(target).__name__.split(".")[-1]
+            this = f'<_this type="{kind}">{target._GetMoId()}</_this>'
+            for info in self.methods(type(target)):
+                for body in self.bodies(info, this):
+                    for headers in ({}, {"Cookie": self.si._stub.cookie.split(";")[0]}):
+                        status, data = self.host.post(
+                            '<Envelope xmlns="http://schemas.xmlsoap.org/soap/envelope/"><Body>'
+                            + body + "</Body></Envelope>", headers)
+                        self.assertIn(status, (200, 500), body)
+                        count += 1
+        self.assertGreater(count, 2000)
+        self.assertEqual(self.host.login().content.about.apiType, "HostAgent")
+
+    def methods(self, kind):
+        """All of the class and its bases, but what would wait or end the session."""
+        out = {}
+        for base in kind.__mro__:
+            for name, info in getattr(base, "_methodInfo", {}).items():
+                out[info.wsdlName] = info
+        for name in ("Logout", "WaitForUpdates", "WaitForUpdatesEx", "TerminateSession"):
+            out.pop(name, None)
+        return out.values()
+
+
 class Crash(Base):
     def test_kill_while_tasks_run(self):
         """kill -9 in the middle of creations: what is there afterwards is whole."""

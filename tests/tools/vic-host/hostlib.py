@@ -26,7 +26,7 @@ class Host:
         self.dir = tempfile.mkdtemp(prefix="vic-host-test-")
         self.state = os.path.join(self.dir, "state")
         self.netns = f"vh-{os.getpid()}"
-        self.process, self.sessions = None, []
+        self.process, self.sessions, self.connection = None, [], None
 
     # --- the process -------------------------------------------------------------------------------
     def start(self):
@@ -97,13 +97,13 @@ class Host:
         return r.status, data, r
 
     def post(self, text, headers):
-        c = http.client.HTTPSConnection("127.0.0.1", self.port, timeout=30,
-                                        context=ssl._create_unverified_context())
-        c.request("POST", "/sdk", body=text.encode(), headers=headers)
-        r = c.getresponse()
-        data = r.read()
-        c.close()
-        return r.status, data
+        """A raw SOAP call; one connection serves them all."""
+        if not self.connection:
+            self.connection = http.client.HTTPSConnection(
+                "127.0.0.1", self.port, timeout=30, context=ssl._create_unverified_context())
+        self.connection.request("POST", "/sdk", body=text.encode(), headers=headers)
+        r = self.connection.getresponse()
+        return r.status, r.read()
 
     def file(self, path):
         return os.path.join(self.state, "datastore1", path)
