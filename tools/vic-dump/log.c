@@ -138,7 +138,8 @@ int dump_history(void *ctx, void *opts, struct opt_strs args)
 /* --- trace: which entries belong to it -----------------------------------------------------------
  */
 /* An object belongs to the work when one of its entries names our object (a vm that was taken for
- * the container, its disk), or our object's entries name it (Status.Vm, Disk). */
+ * the container), or our object's entries name it (Status.Vm, Disk); and a disk also when it has to
+ * do so with such a vm (its Holder): attaching it is most of what a start asks of vSphere. */
 struct trace {
     struct dump_log log;
     const char *id;
@@ -208,11 +209,39 @@ static bool choose_span(struct trace *tr, const struct dump_opts *o, struct vic_
     return true;
 }
 
+static bool is_disk_of_vm(const struct trace *tr, const struct store_entry *e)
+{
+    for (size_t i = tr->from; i < tr->to; i++) {
+        const struct store_entry *vm = &tr->log.v[i];
+        if (vm->kind != STORE_VM || !tr->mine[i])
+            continue;
+        if (names(vm, e->id) || names(e, vm->id))
+            return true;
+    }
+    return false;
+}
+
+/* One entry that tells of a disk's VM brings the disk's other entries (its attempts) in too. */
+static void choose_disks(struct trace *tr, struct arena *a)
+{
+    bool *disk = ARENA_ARRAY(a, bool, tr->log.n + 1);
+    for (size_t i = tr->from; i < tr->to; i++)
+        disk[i] =
+            tr->log.v[i].kind == STORE_DISK && !tr->mine[i] && is_disk_of_vm(tr, &tr->log.v[i]);
+    for (size_t i = tr->from; i < tr->to; i++) {
+        for (size_t k = tr->from; k < tr->to && disk[i]; k++)
+            if (tr->log.v[k].kind == STORE_DISK && strcmp(tr->log.v[k].id, tr->log.v[i].id) == 0)
+                tr->mine[k] = true;
+    }
+}
+
 static void choose_entries(struct trace *tr, struct arena *a)
 {
     tr->mine = ARENA_ARRAY(a, bool, tr->log.n + 1);
     for (size_t i = tr->from; i < tr->to; i++)
         tr->mine[i] = is_object(tr, &tr->log.v[i]) || is_related(tr, &tr->log.v[i]);
+    if (tr->kind == STORE_CONTAINER)
+        choose_disks(tr, a);
 }
 
 /* --- trace: telling it ---------------------------------------------------------------------------
