@@ -84,6 +84,7 @@ struct api *api_new(const struct api_options *o, struct vic_err *err)
     a->pool = pool_new("api", o->handlers ? o->handlers : DEFAULT_HANDLERS, 0);
     a->park = park_new(o->store, o->log);
     a->execs = execs_new(a);
+    load_tidy_spool(&a->o);
     const struct http_options h = {.handler = handle,
                                    .classify = classify,
                                    .error_body = error_body,
@@ -109,6 +110,7 @@ void api_free(struct api *a)
     if (!a)
         return;
     http_server_free(a->http);
+    execs_stop(a->execs);
     park_free(a->park);
     pool_free(a->pool);
     execs_free(a->execs);

@@ -34,6 +34,7 @@ struct api_options {
     struct store *store;
     struct logs *logs;
     struct spool *spool;
+    const char *inflate; /* path of vic-inflate; NULL = beside the running program */
     struct hub *hub;
     const struct vic_clock *clock;
     struct vic_log *log;

@@ -164,7 +164,12 @@ bool event_image(struct store_txn *t, struct arena *a, const struct store_image 
 
 /* --- docker/exec.c --------------------------------------------------------------------------- */
 struct execs *execs_new(struct api *api);
+void execs_stop(struct execs *e); /* frees their streams: no wake of the hub comes any more */
 void execs_free(struct execs *e);
+
+/* --- docker/load_store.c --------------------------------------------------------------------- */
+/* Removes what a load that died left in the spool. */
+void load_tidy_spool(const struct api_options *o);
 
 /* --- the handlers, from routes.def -------------------------------------------------------------
  */

@@ -1,4 +1,7 @@
-/* The spool: see spool.h.  DIR/<hex> are kept files, DIR/tmp-* are being written. */
+/* The spool: see spool.h.  DIR/<hex> are kept files, DIR/tmp-* are being written.
+ *
+ * Holds are counted in memory by digest.  A removal looks at the count and unlinks under the same
+ * lock under which a hold begins: a holder that finds its file there keeps it. */
 #include "spool.h"
 
 #include <dirent.h>
@@ -7,17 +10,29 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <sys/stat.h>
+#define HASH_FUNCTION HASH_OAT /* the default falls through cases, which clang warns of */
+#include <uthash.h>
 
 #include "base/mem.h"
+#include "base/sync.h"
 #include "base/tls.h"
 
 enum { NAME_SIZE = 80 };
 
+struct hold {
+    char name[NAME_SIZE];
+    unsigned count;
+    UT_hash_handle hh;
+};
+
 struct spool {
-    int dir; /* immutable after init */
-    uint64_t quota;
+    int dir;        /* immutable after init */
+    uint64_t quota; /* immutable after init */
     _Atomic uint64_t used;
     _Atomic unsigned next;
+    struct vic_mutex lock;
+    struct hold *holds VIC_GUARDED; /* by lock */
+    uint64_t moment VIC_GUARDED;    /* by lock: counts holds begun */
 };
 
 struct spool_file {
@@ -28,16 +43,21 @@ struct spool_file {
     struct sha256 hash;
 };
 
-/* Counts what is kept; removes what was cut off. */
-static bool take_stock(struct spool *s, struct vic_err *err)
+static DIR *list(struct spool *s)
 {
     int fd = openat(s->dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     DIR *d = fd >= 0 ? fdopendir(fd) : NULL;
-    if (!d) {
-        if (fd >= 0)
-            close(fd);
+    if (!d && fd >= 0)
+        close(fd);
+    return d;
+}
+
+/* Counts what is kept; removes what was cut off. */
+static bool take_stock(struct spool *s, struct vic_err *err)
+{
+    DIR *d = list(s);
+    if (!d)
         return vic_fail_errno(err, "list the spool");
-    }
     for (struct dirent *e; (e = readdir(d));) {
         struct stat st;
         if (strncmp(e->d_name, "tmp-", 4) == 0)
@@ -56,6 +76,7 @@ struct spool *spool_open(const char *dir, uint64_t quota_bytes, struct vic_err *
         return NULL;
     }
     struct spool *s = xcalloc(1, sizeof *s);
+    mutex_init(&s->lock);
     s->quota = quota_bytes;
     s->dir = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (s->dir < 0) {
@@ -74,6 +95,15 @@ void spool_close(struct spool *s)
 {
     if (!s)
         return;
+    struct hold *h, *next;
+    mutex_lock(&s->lock);
+    HASH_ITER(hh, s->holds, h, next)
+    {
+        HASH_DEL(s->holds, h);
+        free(h);
+    }
+    mutex_unlock(&s->lock);
+    mutex_fini(&s->lock);
     if (s->dir >= 0)
         close(s->dir);
     free(s);
@@ -135,9 +165,116 @@ static bool file_name(const char *digest, char out[NAME_SIZE])
     return true;
 }
 
+/* --- holds ----------------------------------------------------------------------------------- */
+static void begin_hold(struct spool *s, const char *name)
+{
+    struct hold *h;
+    mutex_lock(&s->lock);
+    HASH_FIND_STR(s->holds, name, h);
+    if (!h) {
+        h = xcalloc(1, sizeof *h);
+        snprintf(h->name, sizeof h->name, "%s", name);
+        HASH_ADD_STR(s->holds, name, h);
+    }
+    h->count++;
+    s->moment++;
+    mutex_unlock(&s->lock);
+}
+
+static void end_hold(struct spool *s, const char *name)
+{
+    struct hold *h;
+    mutex_lock(&s->lock);
+    HASH_FIND_STR(s->holds, name, h);
+    if (h && --h->count == 0) {
+        HASH_DEL(s->holds, h);
+        free(h);
+    }
+    mutex_unlock(&s->lock);
+}
+
+void spool_release(struct spool *s, const char *digest)
+{
+    char name[NAME_SIZE];
+    if (file_name(digest, name))
+        end_hold(s, name);
+}
+
+static void remove_locked(struct spool *s, const char *name) VIC_REQUIRES(s->lock)
+{
+    struct hold *h;
+    struct stat st;
+    HASH_FIND_STR(s->holds, name, h);
+    if (!h && fstatat(s->dir, name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+        unlinkat(s->dir, name, 0) == 0)
+        atomic_fetch_sub(&s->used, (uint64_t)st.st_size);
+}
+
+void spool_remove(struct spool *s, const char *digest)
+{
+    char name[NAME_SIZE];
+    if (!file_name(digest, name))
+        return;
+    mutex_lock(&s->lock);
+    remove_locked(s, name);
+    mutex_unlock(&s->lock);
+}
+
+uint64_t spool_moment(struct spool *s)
+{
+    mutex_lock(&s->lock);
+    uint64_t n = s->moment;
+    mutex_unlock(&s->lock);
+    return n;
+}
+
+void spool_sweep(struct spool *s, uint64_t moment, bool (*needed)(void *arg, const char *digest),
+                 void *arg)
+{
+    DIR *d = list(s);
+    bool alone = d != NULL;
+    for (struct dirent *e; alone && (e = readdir(d));) {
+        char digest[SPOOL_DIGEST_SIZE], name[NAME_SIZE];
+        if (snprintf(digest, sizeof digest, "sha256:%s", e->d_name) >= (int)sizeof digest ||
+            !file_name(digest, name))
+            continue;
+        mutex_lock(&s->lock);
+        alone = s->moment == moment;
+        if (alone && !needed(arg, digest))
+            remove_locked(s, name);
+        mutex_unlock(&s->lock);
+    }
+    if (d)
+        closedir(d);
+}
+
+/* --- kept files ------------------------------------------------------------------------------ */
+/* Gives the file its name; '*there' when the same bytes have it already. */
+static bool name_file(struct spool_file *f, const char *name, bool *there, struct vic_err *err)
+{
+    struct spool *s = f->spool;
+    struct stat st;
+    *there = fstatat(s->dir, name, &st, AT_SYMLINK_NOFOLLOW) == 0;
+    if (*there)
+        return true;
+    if (fsync(f->fd) != 0)
+        return vic_fail_errno(err, "sync a spool file");
+    if (linkat(s->dir, f->name, s->dir, name, 0) != 0) {
+        *there = errno == EEXIST; /* another writer was faster */
+        return *there || vic_fail_errno(err, "name a spool file");
+    }
+    unlinkat(s->dir, f->name, 0);
+    if (fsync(s->dir) == 0)
+        return true;
+    vic_fail_errno(err, "sync the spool");
+    unlinkat(s->dir, name, 0);
+    return false;
+}
+
 bool spool_keep(struct spool_file *f, const char *expected, char digest[SPOOL_DIGEST_SIZE],
                 uint64_t *size, struct vic_err *err)
 {
+    struct spool *s = f->spool;
     unsigned char sum[32];
     sha256_final(&f->hash, sum);
     memcpy(digest, "sha256:", 7);
@@ -149,17 +286,14 @@ bool spool_keep(struct spool_file *f, const char *expected, char digest[SPOOL_DI
         return vic_fail(err, VIC_INVALID, 0, "digest mismatch: expected %s, the bytes have %s",
                         expected, digest);
     }
-    struct stat st;
-    bool there = fstatat(f->spool->dir, digest + 7, &st, AT_SYMLINK_NOFOLLOW) == 0;
-    if (there) { /* the same bytes are kept already */
+    bool there;
+    begin_hold(s, digest + 7);
+    bool ok = name_file(f, digest + 7, &there, err);
+    if (!ok)
+        end_hold(s, digest + 7);
+    if (!ok || there) {
         spool_drop(f);
-        return true;
-    }
-    if (fsync(f->fd) != 0 || renameat(f->spool->dir, f->name, f->spool->dir, digest + 7) != 0 ||
-        fsync(f->spool->dir) != 0) {
-        vic_fail_errno(err, "keep a spool file");
-        spool_drop(f);
-        return false;
+        return ok;
     }
     close(f->fd);
     free(f);
@@ -179,14 +313,4 @@ bool spool_read(struct spool *s, const char *digest, int *fd, uint64_t *size, st
         *size = (uint64_t)st.st_size;
     *fd = TAKE_FD(got);
     return true;
-}
-
-void spool_remove(struct spool *s, const char *digest)
-{
-    char name[NAME_SIZE];
-    struct stat st;
-    if (!file_name(digest, name) || fstatat(s->dir, name, &st, AT_SYMLINK_NOFOLLOW) != 0)
-        return;
-    if (unlinkat(s->dir, name, 0) == 0)
-        atomic_fetch_sub(&s->used, (uint64_t)st.st_size);
 }
