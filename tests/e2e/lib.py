@@ -125,7 +125,9 @@ class TestRig(rigs.Rig):
                  "Loaded image: busybox:latest")
 
     def restart_engine(self, kill=False, env=None):
-        if kill:
+        if not self.engine:
+            pass
+        elif kill:
             self.engine.signal(9)
             self.engine.wait(10)
             self.engine = None
