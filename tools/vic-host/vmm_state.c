@@ -240,6 +240,8 @@ bool vmm_recover(struct vmm *m, struct vic_err *err)
     for (struct dirent *e; fine && (e = readdir(dir));) {
         struct sv name = sv_of(e->d_name);
         char id[VMM_MAX_ID + 1];
+        if (sv_ends(name, SV(".state.new"))) /* cut before it got its name */
+            unlinkat(m->run_fd, e->d_name, 0);
         if (!sv_ends(name, SV(".state")) || name.len - 6 > VMM_MAX_ID)
             continue;
         snprintf(id, sizeof id, SV_FMT, (int)(name.len - 6), name.p);
