@@ -283,6 +283,8 @@ void config_merge(struct store_config *user, const struct store_config *image, s
     if (!*user->stop_signal)
         user->stop_signal = image->stop_signal;
     merge_set(&user->exposed_ports, &image->exposed_ports, a);
+    if (!user->volumes.n)
+        user->volumes = image->volumes; /* none at all is null, as dockerd's */
     merge_set(&user->volumes, &image->volumes, a);
     merge_env(user, image, a);
     merge_labels(user, image, a);

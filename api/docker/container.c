@@ -96,3 +96,20 @@ void container_command(const struct store_container *c, struct buf *out)
             buf_add_c(out, '\'');
     }
 }
+
+/* --- why it did not start -------------------------------------------------------------------- */
+bool launch_fault_is_plain(const char *error)
+{
+    return sv_starts(sv_of(error), SV("unable to find user ")) ||
+           sv_starts(sv_of(error), SV("unable to find group "));
+}
+
+const char *container_start_error(const struct store_container *k, struct arena *a)
+{
+    const struct store_run_status *r = &k->status;
+    if (!r->error[0] || r->launched || launch_fault_is_plain(r->error))
+        return r->error;
+    bool command = r->exit_code == 126 || r->exit_code == 127;
+    return arena_printf(a, "failed to create task for container: %s%s", r->error,
+                        command ? ": unknown" : "");
+}

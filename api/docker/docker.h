@@ -54,6 +54,10 @@ const char *container_state(const struct store_container *c); /* "running" */
 bool container_is_running(const struct store_container *c);
 /* A run was asked for or is being prepared, and its process does not run yet. */
 bool container_is_starting(const struct store_container *c);
+/* Why a run of 'k' could not start, in Docker's words; empty when it started. */
+const char *container_start_error(const struct store_container *k, struct arena *a);
+/* Did Docker itself, not its runtime, find this fault of a launch?  Then its text stands alone. */
+bool launch_fault_is_plain(const char *error);
 /* "Up 5 minutes", "Exited (0) 2 hours ago". */
 void container_status(const struct store_container *c, int64_t now_ns, struct buf *out);
 void duration_text(int64_t ns, struct buf *out);

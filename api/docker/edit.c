@@ -2,6 +2,8 @@
 #include "docker.h"
 
 /* --- rename ---------------------------------------------------------------------------------- */
+static const char allocating[] = "Error when allocating new name";
+
 static enum store_verdict rename_decide(struct intent *n, struct store_txn *t, struct arena *a,
                                         struct vic_err *err)
 {
@@ -13,6 +15,7 @@ static enum store_verdict rename_decide(struct intent *n, struct store_txn *t, s
     }
     if (store_find_name(t, STORE_CONTAINER, name, a, &holder, err)) {
         name_taken(name, holder, err);
+        (void)!vic_wrap(err, "%s", allocating);
         return STORE_REFUSE;
     }
     if (err->code != VIC_NOT_FOUND)
@@ -35,9 +38,9 @@ bool container_rename(struct call *c)
         return false;
     if (!container_name_ok(name))
         return vic_fail(&c->err, VIC_INVALID, 0,
-                        "Invalid container name (%.128s), only [a-zA-Z0-9][a-zA-Z0-9_.-] are "
+                        "%s: Invalid container name (%s%.128s), only [a-zA-Z0-9][a-zA-Z0-9_.-] are "
                         "allowed",
-                        name);
+                        allocating, *name == '/' ? "" : "/", name);
     char *plain = arena_strdup(c->a, name + (*name == '/'));
     struct intent n = {.id = k.meta.id, .decide = rename_decide, .arg = plain};
     return intent_write(c, &n) && call_empty(c, 204);

@@ -423,6 +423,38 @@ static bool drop_tag(struct removal *r, struct store_txn *t, struct arena *a,
     return event_image(t, a, i, shown, "untag", err);
 }
 
+struct sharer_search {
+    struct store_txn *t;
+    struct arena *a;
+    const char *image;
+    bool found;
+};
+
+static bool find_sharer(void *arg, const char *id)
+{
+    struct sharer_search *s = arg;
+    struct store_image i;
+    struct vic_err err;
+    s->found = strcmp(id, s->image) != 0 && store_get(s->t, STORE_IMAGE, id, s->a, &i, &err) &&
+               !i.meta.deleted;
+    return !s->found;
+}
+
+/* Names the layers that go with the image, the top one first: those that no other image has. */
+static bool tell_layers(struct removal *r, struct store_txn *t, const struct store_image *i,
+                        struct vic_err *err)
+{
+    for (size_t n = i->layers.n; n-- > 0;) {
+        struct sharer_search s = {t, r->c->a, i->meta.id, false};
+        if (!store_referrers(t, STORE_LAYER, i->layers.v[n], STORE_IMAGE, find_sharer, &s, err))
+            return false;
+        if (s.found)
+            break;
+        strs_push(r->c->a, &r->deleted, arena_strdup(r->c->a, i->layers.v[n]));
+    }
+    return true;
+}
+
 static bool apply_removal(void *arg, struct store_txn *t, struct arena *a, struct vic_err *err)
 {
     struct removal *r = arg;
@@ -445,6 +477,8 @@ static bool apply_removal(void *arg, struct store_txn *t, struct arena *a, struc
         return true;
     i.meta.deleted = call_now(r->c);
     strs_push(r->c->a, &r->deleted, arena_strdup(r->c->a, i.meta.id));
+    if (!tell_layers(r, t, &i, err))
+        return false;
     return store_put(t, STORE_IMAGE, &i, err) && store_blob_del(t, i.meta.id, err) &&
            event_image(t, a, &i, i.meta.id, "delete", err);
 }
@@ -462,7 +496,6 @@ static void name_or_id(struct call *c, struct removal *r)
     if (store_get(t, STORE_TAG, full, c->a, &tag, &err) && strcmp(tag.image, r->image) == 0) {
         r->by_name = true;
         r->tag = full;
-        r->what = ref_familiar(&ref, c->a);
     }
 }
 

@@ -2,7 +2,7 @@
  * loopback interface only, so the networks part is empty but whole. */
 #include "docker.h"
 
-static void add_state(struct json_writer *w, const struct store_container *k)
+static void add_state(struct call *c, struct json_writer *w, const struct store_container *k)
 {
     const struct store_run_status *r = &k->status;
     const char *state = container_state(k);
@@ -15,7 +15,7 @@ static void add_state(struct json_writer *w, const struct store_container *k)
     json_add_bool(w, "Dead", r->phase == store_run_phase_DEAD);
     json_add_i64(w, "Pid", container_is_running(k) ? r->pid : 0);
     json_add_i64(w, "ExitCode", r->exit_code);
-    json_add_str(w, "Error", r->error);
+    json_add_str(w, "Error", container_start_error(k, c->a));
     json_add_time(w, "StartedAt", r->started);
     json_add_time(w, "FinishedAt", r->started ? r->ended : 0);
     json_close(w, '}');
@@ -51,7 +51,7 @@ static void add_identity(struct call *c, struct json_writer *w, const struct sto
     json_add_time(w, "Created", k->meta.created);
     json_add_str(w, "Path", k->path);
     strs_to_json(w, "Args", &k->args);
-    add_state(w, k);
+    add_state(c, w, k);
     json_add_str(w, "Image", k->image);
     json_add_str(w, "Name", arena_printf(c->a, "/%s", k->meta.name));
     json_add_u64(w, "RestartCount", k->status.restart_count);

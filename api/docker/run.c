@@ -63,9 +63,7 @@ static enum poll_verdict launch_failed(struct call *c, const struct store_contai
     bool command = code == 126 || code == 127;
     bool ignored;
     struct vic_err why;
-    vic_fail(&why, command ? VIC_INVALID : VIC_INTERNAL, 0,
-             "failed to create task for container: %s%s", k->status.error,
-             command ? ": unknown" : "");
+    vic_fail(&why, command ? VIC_INVALID : VIC_INTERNAL, 0, "%s", container_start_error(k, c->a));
     if (k->host_config.auto_remove && !k->meta.deleted)
         (void)!container_bury(c, k->meta.id, true, &ignored);
     c->err = why;

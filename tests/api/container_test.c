@@ -336,7 +336,8 @@ static void test_rename(void **state)
     ask_error(f, "POST", "/containers/one/rename?name=one", NULL, 400,
               "Renaming a container with the same name as its current name");
     ask_error(f, "POST", "/containers/one/rename?name=a!", NULL, 400,
-              "Invalid container name (a!), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed");
+              "Error when allocating new name: Invalid container name (/a!), only "
+              "[a-zA-Z0-9][a-zA-Z0-9_.-] are allowed");
     ask(f, "POST", "/containers/one/rename?name=two", NULL, 409);
     ask_error(f, "POST", "/containers/x/rename?name=two", NULL, 404, "No such container: x");
     ask(f, "POST", "/containers/one/rename?name=/uno", NULL, 204);

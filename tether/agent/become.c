@@ -232,7 +232,15 @@ _Noreturn static void exec_command(const struct process_options *o, const struct
 static bool go_to_cwd(const struct spec_process *p, struct vic_err *err)
 {
     const char *cwd = p->cwd[0] ? p->cwd : "/";
-    return chdir(cwd) == 0 || vic_fail_errno(err, "chdir to cwd (\"%s\")", cwd);
+    int ignored;
+    if (cwd[0] != '/')
+        return vic_fail(err, VIC_INVALID, 0, "Cwd must be an absolute path");
+    if (chdir(cwd) == 0)
+        return true;
+    int sys = errno;
+    return vic_fail(err, vic_code_of_errno(sys), sys,
+                    "chdir to cwd (\"%s\") set in config.json failed: %s", cwd,
+                    lookup_reason(sys, &ignored));
 }
 
 _Noreturn void become(const struct process_options *o, const int pipes[3], int report)

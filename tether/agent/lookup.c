@@ -26,7 +26,7 @@ static const struct {
     {ETXTBSY, LAUNCH_CANNOT_RUN, "text file busy"},
 };
 
-static const char *reason(int sys, int *exit)
+const char *lookup_reason(int sys, int *exit)
 {
     for (size_t i = 0; i < ARRAY_LEN(reasons); i++) {
         if (reasons[i].sys == sys) {
@@ -52,7 +52,7 @@ static int check(const char *file, bool *stat_failed)
 
 static bool fail(const char *command, const char *stat_of, int sys, int *exit, struct vic_err *err)
 {
-    const char *text = reason(sys, exit);
+    const char *text = lookup_reason(sys, exit);
     vic_fail(err, vic_code_of_errno(sys), 0, "exec: \"%.200s\": %s%.200s%s%s", command,
              stat_of ? "stat " : "", stat_of ? stat_of : "", stat_of ? ": " : "", text);
     err->sys = sys;
@@ -61,7 +61,7 @@ static bool fail(const char *command, const char *stat_of, int sys, int *exit, s
 
 bool lookup_exec_failed(const char *command, int sys, int *exit, struct vic_err *err)
 {
-    const char *text = reason(sys, exit);
+    const char *text = lookup_reason(sys, exit);
     vic_fail(err, vic_code_of_errno(sys), 0, "exec %.300s: %s", command, text);
     err->sys = sys;
     return false;

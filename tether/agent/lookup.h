@@ -13,6 +13,8 @@ enum { LAUNCH_CANNOT_RUN = 126, LAUNCH_NOT_FOUND = 127 };
  * "executable file not found", "no such file or directory", "permission denied" in it). */
 VIC_CHECK bool lookup_command(const char *command, const char *path, char *out, size_t size,
                               int *exit, struct vic_err *err);
+/* The text for an errno as runc has it, and the exit code that goes with it. */
+const char *lookup_reason(int sys, int *exit);
 /* The error of an execve that failed with 'sys'. */
 bool lookup_exec_failed(const char *command, int sys, int *exit, struct vic_err *err);
 
