@@ -38,6 +38,19 @@ def run(argv, timeout=60, check=True, **kw):
     return done
 
 
+def docker(host, *args, timeout=120, check=False, stdin=None, text=True):
+    """Runs the docker CLI against DOCKER_HOST 'host'."""
+    env = {**os.environ, "DOCKER_HOST": host}
+    env.pop("DOCKER_CONTEXT", None)
+    done = subprocess.run(["docker", *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                          text=text, timeout=timeout, env=env,
+                          **({"input": stdin} if stdin is not None else
+                             {"stdin": subprocess.DEVNULL}))
+    if check and done.returncode != 0:
+        raise RigError(f"docker {' '.join(args)}: exit {done.returncode}: {done.stderr}")
+    return done
+
+
 def ensure_user(name):
     try:
         return pwd.getpwnam(name)
@@ -245,14 +258,8 @@ class Rig:
 
     # --- docker ------------------------------------------------------------------------------------
     def docker(self, *args, timeout=120, check=False, stdin=None, text=True):
-        env = {**os.environ, "DOCKER_HOST": "unix://" + os.path.join(self.engine_dir, "docker.sock")}
-        env.pop("DOCKER_CONTEXT", None)
-        done = subprocess.run(["docker", *args], input=stdin, stdout=subprocess.PIPE,
-                              stderr=subprocess.PIPE, text=text, timeout=timeout, env=env,
-                              **({} if stdin is not None else {"stdin": subprocess.DEVNULL}))
-        if check and done.returncode != 0:
-            raise RigError(f"docker {' '.join(args)}: exit {done.returncode}: {done.stderr}")
-        return done
+        socket = os.path.join(self.engine_dir, "docker.sock")
+        return docker("unix://" + socket, *args, timeout=timeout, check=check, stdin=stdin, text=text)
 
     # --- looking -----------------------------------------------------------------------------------
     def vm_processes(self):
