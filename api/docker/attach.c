@@ -18,7 +18,7 @@ struct attach {
     const char *id;
     uint64_t seq; /* the run it is about; 0 = the next one after 'seen' */
     uint64_t seen;
-    bool stdin_wanted, stdin_once, output_wanted, use_keys;
+    bool stdin_wanted, stdin_once, output_wanted, stream, use_keys;
     struct detach_keys keys;
     struct park_watch *park;
     struct logs_watch *watch;
@@ -43,8 +43,28 @@ static void wake_input(void *arg)
     http_wake(t->waker);
 }
 
-/* --- input
- * ------------------------------------------------------------------------------------------ */
+/* --- events ---------------------------------------------------------------------------------- */
+struct attach_event {
+    const char *id, *action;
+};
+
+static bool apply_event(void *arg, struct store_txn *txn, struct arena *a, struct vic_err *err)
+{
+    const struct attach_event *e = arg;
+    struct store_container k;
+    return store_get(txn, STORE_CONTAINER, e->id, a, &k, err) &&
+           event_container(txn, a, &k, err, e->action, NULL);
+}
+
+static void tell(struct call *c, const char *id, const char *action)
+{
+    struct attach_event e = {id, action};
+    struct vic_err err;
+    if (!store_write(c->api->o.store, &c->note, NULL, apply_event, &e, &err))
+        log_warn(c->api->o.log, "event.lost", KV_S("action", action), KV_ERR(&err));
+}
+
+/* --- input ----------------------------------------------------------------------------------- */
 static void flush_held(struct attach *t) VIC_REQUIRES(t->lock)
 {
     if (t->held.len)
@@ -102,7 +122,7 @@ static void open_input(struct attach *t, const struct store_container *k)
     mutex_lock(&t->lock);
     bool open = t->stdin_wanted && !t->in && !t->in_failed;
     mutex_unlock(&t->lock);
-    if (!open || k->status.phase != store_run_phase_RUNNING)
+    if (!open || !container_is_running(k))
         return;
     struct hub_stream *in =
         hub_open(t->c->api->o.hub, k->status.vm, SV("{\"kind\":\"stdin\"}"), wake_input, t, &err);
@@ -131,47 +151,40 @@ static void push_input(struct attach *t)
     mutex_unlock(&t->lock);
 }
 
-/* --- output
- * ----------------------------------------------------------------------------------------- */
-/* Reads the record; '*over' when the run that this attach is about has ended. */
-static bool look(struct attach *t, bool *over)
+/* --- output ---------------------------------------------------------------------------------- */
+/* Reads the record; true when the run that this attach is about has ended. */
+static bool look(struct attach *t)
 {
     struct store_container k;
     struct vic_err err;
     AUTO_ARENA struct arena a = {0};
     AUTO_TXN struct store_txn *txn = store_read(t->c->api->o.store, &err);
-    if (!txn)
-        return false;
-    if (!store_get(txn, STORE_CONTAINER, t->id, &a, &k, &err)) {
-        *over = err.code == VIC_NOT_FOUND;
+    if (!txn || !store_get(txn, STORE_CONTAINER, t->id, &a, &k, &err))
         return true;
-    }
     if (!t->seq && k.status.seq > t->seen)
         t->seq = k.status.seq;
-    bool mine = t->seq && k.status.seq >= t->seq;
-    *over = mine && k.status.phase == store_run_phase_EXITED;
-    if (k.meta.deleted && !t->seq)
-        *over = true;
-    if (mine && !*over)
+    if (!t->seq)
+        return k.meta.deleted;
+    if (output_run_over(&k, t->seq))
+        return true;
+    if (k.status.seq == t->seq)
         open_input(t, &k);
-    return true;
+    return false;
 }
-
-static void note_detach(struct attach *t);
 
 static enum http_fill fill(void *arg, struct buf *out)
 {
     struct attach *t = arg;
     struct vic_err err = {0};
-    bool over = false, end = true;
-    if (!look(t, &over))
-        return HTTP_END;
+    bool end = true;
+    /* First the state, then the log: output that came before the end is readable by now. */
+    bool over = look(t) || !t->stream;
     push_input(t);
     mutex_lock(&t->lock);
     bool detached = t->detached;
     mutex_unlock(&t->lock);
     if (detached) {
-        note_detach(t);
+        tell(t->c, t->id, "detach");
         return HTTP_END;
     }
     if (t->output_wanted && !output_fill(&t->o, out, FILL_BYTES, &end, &err))
@@ -199,39 +212,10 @@ static void release(void *arg)
 
 static const struct http_source source = {fill, release};
 
-/* --- events
- * ------------------------------------------------------------------------------------------ */
-struct attach_event {
-    const char *id, *action;
-};
-
-static bool apply_event(void *arg, struct store_txn *txn, struct arena *a, struct vic_err *err)
-{
-    const struct attach_event *e = arg;
-    struct store_container k;
-    return store_get(txn, STORE_CONTAINER, e->id, a, &k, err) &&
-           event_container(txn, a, &k, err, e->action, NULL);
-}
-
-static void tell(struct call *c, const char *id, const char *action)
-{
-    struct attach_event e = {id, action};
-    struct vic_err err;
-    if (!store_write(c->api->o.store, &c->note, NULL, apply_event, &e, &err))
-        log_warn(c->api->o.log, "event.lost", KV_S("action", action), KV_ERR(&err));
-}
-
-static void note_detach(struct attach *t)
-{
-    tell(t->c, t->id, "detach");
-}
-
-/* --- the calls
- * ---------------------------------------------------------------------------------------- */
+/* --- the calls ------------------------------------------------------------------------------- */
 static bool prepare(struct call *c, struct attach *t, const struct store_container *k)
 {
-    bool stream = call_flag(c, "stream", false);
-    bool running = container_is_running(k) || container_is_starting(k);
+    bool stream = t->stream = call_flag(c, "stream", false);
     t->o.out = call_flag(c, "stdout", false);
     t->o.err = call_flag(c, "stderr", false);
     t->o.tty = k->config.tty;
@@ -241,7 +225,7 @@ static bool prepare(struct call *c, struct attach *t, const struct store_contain
     t->use_keys = k->config.tty && t->stdin_wanted;
     t->id = k->meta.id;
     t->seen = k->status.seq;
-    t->seq = running ? k->run.seq > k->status.seq ? k->run.seq : k->status.seq : 0;
+    t->seq = output_run(k);
     if (!detach_parse(call_query(c, "detachKeys"), &t->keys))
         return vic_fail(&c->err, VIC_INVALID, 0, "Invalid detach keys (%s) provided",
                         call_query(c, "detachKeys"));

@@ -401,6 +401,9 @@ bool host_config_from_json(struct json_val v, struct arena *a, struct store_host
         !check_network(out, err) || !check_modes(out, err) || !check_log(out, err) ||
         !check_limits(out, err) || !check_hosts(out, err))
         return false;
+    if (*out->restart_policy.name && strcmp(out->restart_policy.name, "no") != 0)
+        warn_add(warn, "RestartPolicy is kept but not applied yet: the container will not be "
+                       "restarted");
     fill_defaults(out);
     return true;
 }

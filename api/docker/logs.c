@@ -5,13 +5,13 @@
  * order is always output, then end. */
 #include "output.h"
 
-enum { FILL_BYTES = 49152 };
+enum { FILL_BYTES = 49152, UNTIL_MS = 500 };
 
 struct log_stream {
     struct call *c;
     struct output o;
     const char *id;
-    bool follow;
+    uint64_t seq; /* the run that is followed; 0 = none */
     struct park_watch *park;
     struct logs_watch *watch;
     struct http_waker *waker;
@@ -23,17 +23,22 @@ static void appended(void *arg)
 }
 
 /* Has the run ended, or the container gone? */
-static bool ended(struct call *c, const char *id)
+static bool ended(const struct log_stream *l)
 {
     struct store_container k;
     struct vic_err err;
     AUTO_ARENA struct arena a = {0};
-    AUTO_TXN struct store_txn *t = store_read(c->api->o.store, &err);
-    if (!t)
-        return false;
-    if (!store_get(t, STORE_CONTAINER, id, &a, &k, &err))
-        return err.code == VIC_NOT_FOUND;
-    return !container_is_running(&k) && !container_is_starting(&k);
+    AUTO_TXN struct store_txn *t = store_read(l->c->api->o.store, &err);
+    return !t || !store_get(t, STORE_CONTAINER, l->id, &a, &k, &err) || output_run_over(&k, l->seq);
+}
+
+static void say_error(const struct log_stream *l, const struct vic_err *err, struct buf *out)
+{
+    const char *text = arena_printf(l->c->a, "Error grabbing logs: %s\n", err->msg);
+    if (l->o.tty)
+        buf_add_str(out, text);
+    else
+        output_frame(out, 3, sv_of(text));
 }
 
 static enum http_fill fill(void *arg, struct buf *out)
@@ -42,9 +47,10 @@ static enum http_fill fill(void *arg, struct buf *out)
     struct vic_err err = {0};
     bool end;
     /* First the state, then the log: output that came before the end is readable by now. */
-    bool over = !l->follow || ended(l->c, l->id);
+    bool over = !l->seq || (l->o.until && call_now(l->c) > l->o.until) || ended(l);
     if (!output_fill(&l->o, out, FILL_BYTES, &end, &err)) {
-        output_frame(out, 3, sv_of(arena_printf(l->c->a, "Error grabbing logs: %s\n", err.msg)));
+        if (!l->seq || err.code != VIC_NOT_FOUND) /* followed and removed: its end */
+            say_error(l, &err, out);
         return HTTP_END;
     }
     if (!end)
@@ -100,8 +106,7 @@ bool container_logs(struct call *c)
                         "configured logging driver does not support reading");
     l->o.tty = k.config.tty;
     l->id = k.meta.id;
-    l->follow =
-        call_flag(c, "follow", false) && (container_is_running(&k) || container_is_starting(&k));
+    l->seq = call_flag(c, "follow", false) ? output_run(&k) : 0;
     if (!output_open(c, k.meta.id, &l->o))
         return false;
     if (!seek_tail(c, &l->o)) {
@@ -109,10 +114,11 @@ bool container_logs(struct call *c)
         return false;
     }
     l->waker = http_waker(c->req);
-    if (l->follow) {
+    if (l->seq) {
         l->park = park_watch(c, STORE_CONTAINER, k.meta.id);
         l->watch = logs_watch_new(c->api->o.logs, k.meta.id, appended, l);
     }
-    http_stream(c->req, 200, output_type(c, k.config.tty), 0, &source, l);
+    int64_t interval_ms = l->seq && l->o.until ? UNTIL_MS : 0;
+    http_stream(c->req, 200, output_type(c, k.config.tty), interval_ms, &source, l);
     return true;
 }

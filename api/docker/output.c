@@ -6,7 +6,7 @@
  * form); with one it is raw.  A time stamp goes before each line, not before each entry. */
 #include "output.h"
 
-enum { FRAME_HEADER = 8 };
+enum { FRAME_HEADER = 8, ENTRIES_MAX = 4096 };
 
 bool output_open(struct call *c, const char *container, struct output *o)
 {
@@ -98,7 +98,10 @@ bool output_fill(struct output *o, struct buf *out, size_t room, bool *end, stru
     struct logs_entry e;
     *end = false;
     err->code = VIC_OK;
-    while (out->len < room && !o->past_until) {
+    /* Also a long way to 'since' is gone in steps: others wait for this thread. */
+    for (unsigned n = 0; out->len < room && !o->past_until; n++) {
+        if (n == ENTRIES_MAX)
+            return true;
         if (!logs_read(o->reader, &e, err)) {
             *end = err->code == VIC_OK;
             return *end;
@@ -109,8 +112,22 @@ bool output_fill(struct output *o, struct buf *out, size_t room, bool *end, stru
     return true;
 }
 
-/* --- detach keys
- * ------------------------------------------------------------------------------------ */
+/* --- whose output ---------------------------------------------------------------------------- */
+uint64_t output_run(const struct store_container *k)
+{
+    if (container_is_starting(k) && k->run.seq > k->status.seq)
+        return k->run.seq;
+    return container_is_running(k) || container_is_starting(k) ? k->status.seq : 0;
+}
+
+bool output_run_over(const struct store_container *k, uint64_t seq)
+{
+    if (k->status.seq != seq)
+        return k->status.seq > seq || k->meta.deleted || k->run.want != store_run_want_RUNNING;
+    return !container_is_running(k) && !container_is_starting(k);
+}
+
+/* --- detach keys ----------------------------------------------------------------------------- */
 static bool one_key(struct sv word, unsigned char *out)
 {
     if (word.len == 1 && (unsigned char)word.p[0] >= ' ') {
@@ -142,25 +159,30 @@ bool detach_parse(const char *text, struct detach_keys *out)
     return out->count > 0;
 }
 
+/* How many of the matched keys still are the beginning of the keys, once the first ones are given
+ * up: "a,a,b" typed as "aaab" must match. */
+static size_t still_matched(const struct detach_keys *d)
+{
+    size_t n = d->matched - 1;
+    while (n && memcmp(d->keys, d->keys + d->matched - n, n) != 0)
+        n--;
+    return n;
+}
+
 bool detach_take(struct detach_keys *d, struct sv typed, struct buf *out)
 {
     for (size_t i = 0; i < typed.len; i++) {
         unsigned char c = (unsigned char)typed.p[i];
-        if (c == d->keys[d->matched]) {
-            if (++d->matched == d->count)
-                return true;
-            continue;
+        while (d->matched && c != d->keys[d->matched]) {
+            /* Not the keys after all: what was held back goes on. */
+            size_t n = still_matched(d);
+            buf_add(out, d->keys, d->matched - n);
+            d->matched = n;
         }
-        /* Not the keys after all: what was held back goes on. */
-        buf_add(out, d->keys, d->matched);
-        d->matched = 0;
-        if (c == d->keys[0]) {
-            d->matched = 1;
-            if (d->count == 1)
-                return true;
-        } else {
+        if (c != d->keys[d->matched])
             buf_add_c(out, (char)c);
-        }
+        else if (++d->matched == d->count)
+            return true;
     }
     return false;
 }

@@ -19,6 +19,10 @@ bool output_open(struct call *c, const char *container, struct output *o);
 void output_close(struct output *o);
 /* Appends what is readable, up to about 'room' bytes; '*end' when there is nothing more for now. */
 bool output_fill(struct output *o, struct buf *out, size_t room, bool *end, struct vic_err *err);
+/* The run that goes on now or was asked for; 0 = none. */
+uint64_t output_run(const struct store_container *k);
+/* Has it ended, or will it never be?  Everything that it wrote can be read then. */
+bool output_run_over(const struct store_container *k, uint64_t seq);
 /* A frame of Docker's multiplexed stream: type, 0 0 0, big-endian length, bytes. */
 void output_frame(struct buf *out, unsigned type, struct sv bytes);
 /* The content type of a stream for this client. */
