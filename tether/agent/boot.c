@@ -6,7 +6,8 @@
  * gives module parameters of its command line only to built-in code, so they stand here:
  *   scsi_mod scan=manual   a bus scan asks every target of pvscsi and waits for each (0.5 s);
  *                          disks are brought in by name, "0 TARGET 0".
- *   vmw_pvscsi use_msg=0   hot-plug messages are wrong in cloned machines (QEMU 7.2). */
+ *   vmw_pvscsi use_msg=0   hot-plug messages are wrong in clones on vic-host (its
+ *                          device model forgets where the message ring lies). */
 #include "boot.h"
 
 #include <dirent.h>
