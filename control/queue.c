@@ -89,12 +89,29 @@ static void delay(struct queue *q, struct key *k, int64_t ms) VIC_REQUIRES(q->lo
     TAILQ_INSERT_TAIL(&q->delayed, k, waiting);
 }
 
-void queue_add(struct queue *q, unsigned kind, const char *id)
+static struct key_name make_name(unsigned kind, const char *id)
 {
     struct key_name name;
-    memset(&name, 0, sizeof name);
+    memset(&name, 0, sizeof name); /* it is hashed as bytes */
     name.kind = kind;
     snprintf(name.id, sizeof name.id, "%s", id);
+    return name;
+}
+
+bool queue_is_running(struct queue *q, unsigned kind, const char *id)
+{
+    struct key_name name = make_name(kind, id);
+    struct key *k;
+    mutex_lock(&q->lock);
+    HASH_FIND(hh, q->keys, &name, sizeof name, k);
+    bool running = k && k->running;
+    mutex_unlock(&q->lock);
+    return running;
+}
+
+void queue_add(struct queue *q, unsigned kind, const char *id)
+{
+    struct key_name name = make_name(kind, id);
     mutex_lock(&q->lock);
     struct key *k;
     HASH_FIND(hh, q->keys, &name, sizeof name, k);

@@ -22,7 +22,9 @@ struct queue *queue_new(unsigned workers, const struct vic_clock *clock, queue_s
                         void *arg);
 bool queue_start(struct queue *q);
 void queue_add(struct queue *q, unsigned kind, const char *id); /* any thread */
-void queue_stop(struct queue *q);                               /* joins the workers */
+/* Does a worker run a step of this key now?  (What that step has begun, it may not have noted.) */
+bool queue_is_running(struct queue *q, unsigned kind, const char *id);
+void queue_stop(struct queue *q); /* joins the workers */
 void queue_free(struct queue *q);
 void queue_stats(struct queue *q, uint64_t *steps, uint64_t *failures, uint64_t *queued,
                  uint64_t *running);
