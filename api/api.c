@@ -9,7 +9,9 @@ static const char *const common_headers[] = {"Api-Version: " API_VERSION,
                                              "Docker-Experimental: false", "Ostype: linux",
                                              "Server: Docker/" VIC_VERSION " (linux)", NULL};
 
-enum { DEFAULT_HANDLERS = 4, BODY_MAX = 4 << 20 };
+/* A handler that writes sleeps until its commit is durable, and one commit carries what all of them
+ * wrote: so their number, not the processors', is how many changes share a sync. */
+enum { DEFAULT_HANDLERS = 16, BODY_MAX = 4 << 20 };
 
 static void name_actor(struct call *c)
 {

@@ -38,7 +38,7 @@ struct api_options {
     struct hub *hub;
     const struct vic_clock *clock;
     struct vic_log *log;
-    unsigned handlers;                                 /* threads of the handler pool; 0 = 4 */
+    unsigned handlers;                                 /* threads of the handler pool; 0 = 16 */
     const char *host_name;                             /* docker info's Name */
     void (*health)(void *arg, struct api_health *out); /* must not block */
     void *health_arg;
