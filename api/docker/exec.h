@@ -28,6 +28,7 @@ struct exec {
     TAILQ_ENTRY(exec) link; /* oldest first */
     UT_hash_handle hh;
     enum exec_state state;
+    bool settled; /* its end is being written */
     int exit_code;
     int64_t since_ns; /* when it came into its state */
     struct vic_mutex lock;

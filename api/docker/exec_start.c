@@ -40,23 +40,26 @@ static int exit_code_of(const struct hub_stream_status *st)
     return (int)((signaled ? 128 + value : value) & 0xff);
 }
 
-/* Takes the code of a stream that has closed; once. */
+/* Takes the code of a stream that has closed; once.  Who sees the code sees the event too. */
 static void settle(struct exec *e, const struct hub_stream_status *st)
 {
     struct execs *x = e->owner;
     int code = exit_code_of(st);
     char text[16];
     mutex_lock(&x->lock);
-    bool first = e->state == EXEC_RUNNING;
-    if (first) {
-        e->state = EXEC_ENDED;
-        e->exit_code = code;
-        e->since_ns = clock_wall_ns(x->api->o.clock);
-    }
+    bool first = e->state == EXEC_RUNNING && !e->settled;
+    e->settled = true;
     mutex_unlock(&x->lock);
+    if (!first)
+        return;
     snprintf(text, sizeof text, "%d", code);
-    if (first && !st->refused) /* what never ran does not die */
+    if (!st->refused) /* what never ran does not die */
         exec_tell(e, "exec_die", text);
+    mutex_lock(&x->lock);
+    e->state = EXEC_ENDED;
+    e->exit_code = code;
+    e->since_ns = clock_wall_ns(x->api->o.clock);
+    mutex_unlock(&x->lock);
 }
 
 /* In a pool thread: a stream that has closed and has no client any more. */
