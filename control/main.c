@@ -97,7 +97,7 @@ static const struct opt_def options[] = {
         .help = "room for archives on their way to the datastore"),
     OPT("store-quota", OPT_BYTES, store_quota, .arg = "SIZE", .fallback = "16g",
         .help = "room for the store"),
-    OPT("handlers", OPT_INT, handlers, .arg = "N", .fallback = "4", .min = 1, .max = 256,
+    OPT("handlers", OPT_INT, handlers, .arg = "N", .fallback = "16", .min = 1, .max = 256,
         .hidden = true, .help = "threads that answer API requests"),
     OPT("workers", OPT_INT, workers, .arg = "N", .fallback = "8", .min = 1, .max = 256,
         .hidden = true, .help = "threads that run control's steps"),
@@ -116,6 +116,7 @@ struct engine {
     struct ctl *ctl;
     struct hub *hub;
     struct api *api;
+    struct tls_ctx *tls; /* lives as long as the listeners that use it */
     struct loop *hub_loop, *api_loop;
     struct failpoints fail;
 };
@@ -301,7 +302,7 @@ static void health(void *arg, struct api_health *out)
 }
 
 /* docker's "unix:///path" and "tcp://ip:port" are ours without the slashes. */
-static bool listen_api(struct engine *e, const char *host, struct tls_ctx *tls, struct vic_err *err)
+static bool listen_api(struct engine *e, const char *host, struct vic_err *err)
 {
     bool tcp = strncmp(host, "tcp://", 6) == 0;
     const char *address = NULL;
@@ -312,17 +313,16 @@ static bool listen_api(struct engine *e, const char *host, struct tls_ctx *tls, 
     else
         return vic_fail(err, VIC_INVALID, 0, "--host %s: expected unix:///path or tcp://ip:port",
                         host);
-    if (tcp && !tls)
+    if (tcp && !e->tls)
         log_warn(e->log, "api.plain", KV_S("host", host),
                  KV_S("why", "anyone who reaches it controls all containers; use --tlscert"));
-    return api_listen(e->api, address, tcp ? tls : NULL, NULL, err) ||
+    return api_listen(e->api, address, tcp ? e->tls : NULL, NULL, err) ||
            vic_wrap(err, "listen on %s", host);
 }
 
 static bool open_api(struct engine *e, struct vic_err *err)
 {
     const struct engine_opts *o = e->o;
-    struct tls_ctx *tls = NULL;
     bool ok = true;
     e->api_loop = loop_new("api", err);
     if (!e->api_loop)
@@ -346,15 +346,14 @@ static bool open_api(struct engine *e, struct vic_err *err)
     if (o->tls_verify && !o->tls_ca)
         return vic_fail(err, VIC_INVALID, 0, "--tlsverify needs --tlscacert");
     if (o->tls_cert) {
-        tls = tls_server_cert(o->tls_cert, o->tls_key, o->tls_verify ? o->tls_ca : NULL, err);
-        if (!tls)
+        e->tls = tls_server_cert(o->tls_cert, o->tls_key, o->tls_verify ? o->tls_ca : NULL, err);
+        if (!e->tls)
             return vic_wrap(err, "load the certificate");
     }
     for (size_t i = 0; i < o->hosts.n && ok; i++)
-        ok = listen_api(e, o->hosts.v[i], tls, err);
+        ok = listen_api(e, o->hosts.v[i], err);
     if (!o->hosts.n)
-        ok = listen_api(e, arena_printf(&e->a, "unix://%s/docker.sock", o->state_dir), tls, err);
-    tls_ctx_free(tls);
+        ok = listen_api(e, arena_printf(&e->a, "unix://%s/docker.sock", o->state_dir), err);
     return ok;
 }
 
@@ -365,6 +364,7 @@ static void close_all(struct engine *e)
         loop_stop(e->api_loop);
         loop_free(e->api_loop);
     }
+    tls_ctx_free(e->tls);
     if (e->ctl)
         ctl_stop(e->ctl);
     if (e->hub_loop) {
