@@ -19,6 +19,7 @@
  *
  * A removed container is a tombstone until its VM has let go of its disk; then the record goes and
  * the disk is deleted on its own. */
+#include <signal.h>
 #include <stdio.h>
 
 #include "base/mem.h"
@@ -63,7 +64,7 @@ static void add_end_events(struct step *s, struct tx *t, const struct store_cont
     if (e->oom)
         tx_container_event(s, t, c, "oom", NULL);
     tx_container_event(s, t, c, "die", "execDuration", secs, "exitCode", code, NULL);
-    if (stopped)
+    if (stopped && c->run.stop_signal != SIGKILL) /* a kill is a stop order too, but no "stop" */
         tx_container_event(s, t, c, "stop", NULL);
     if (removed)
         tx_container_event(s, t, c, "destroy", NULL);
@@ -157,16 +158,6 @@ static enum ctl_verdict lost_run(struct step *s, struct store_container *c, stru
     return finish_run(s, c, vm, &e, "its run's VM was powered off");
 }
 
-static bool vm_is_off(struct step *s, const char *vm)
-{
-    struct vsp_vm seen;
-    if (!observed_synced(s->c->observed))
-        return false;
-    if (!observed_vm(s->c->observed, vm, s->a, &seen))
-        return true;
-    return seen.connected && seen.power == VSP_POWERED_OFF;
-}
-
 /* --- beginning
  * ---------------------------------------------------------------------------------------- */
 static bool idle_vm(void *arg, const void *record)
@@ -257,6 +248,18 @@ static enum ctl_verdict retry_run(struct step *s, struct store_container *c, str
     return tx_commit(s, &t, CTL_AGAIN);
 }
 
+/* The VM is off, and the guest has not said that it got its spec.  It may have got it all the same,
+ * and its run have ended: then its console tells; else the run goes to another VM. */
+static enum ctl_verdict off_early(struct step *s, struct store_container *c, struct store_vm *vm)
+{
+    struct ending e = {.launched = true, .error = ""};
+    if (console_exit(s, vm, c->status.seq, &e.code))
+        return finish_run(s, c, vm, &e, "its run's VM was powered off");
+    if (s->err->code != VIC_NOT_FOUND && vic_code_retry(s->err->code))
+        return CTL_FAIL;
+    return retry_run(s, c, vm, "it was powered off");
+}
+
 static enum ctl_verdict running_now(struct step *s, struct store_container *c,
                                     const struct hub_guest *g)
 {
@@ -284,13 +287,6 @@ static bool guest_has_run(const struct hub_guest *g, const struct store_containe
 static enum ctl_verdict configure(struct step *s, struct store_container *c, struct store_vm *vm,
                                   struct store_disk *d, const struct hub_guest *g)
 {
-    struct tx t = {0};
-    if (guest_has_run(g, c) || (g->config_gen == c->status.seq && g->config_ok)) {
-        c->status.config_acked = true;
-        tx_put(&t, STORE_CONTAINER, c);
-        s->after_ms = 0;
-        return tx_commit(s, &t, CTL_AGAIN);
-    }
     if (g->config_gen == c->status.seq) { /* refused: this container cannot start */
         struct ending e = {.code = EXIT_NOT_STARTED, .error = arena_strdup(s->a, g->config_error)};
         return finish_run(s, c, vm, &e, g->config_error);
@@ -309,10 +305,41 @@ static enum ctl_verdict configure(struct step *s, struct store_container *c, str
     return CTL_WAIT; /* the ack wakes us; sending it again is harmless */
 }
 
+/* Spec and key are on the disk: from now on the run is bound to its VM. */
+static enum ctl_verdict note_ack(struct step *s, struct store_container *c)
+{
+    struct tx t = {0};
+    c->status.config_acked = true;
+    tx_put(&t, STORE_CONTAINER, c);
+    s->after_ms = 0;
+    return tx_commit(s, &t, CTL_AGAIN);
+}
+
+/* The VM is up, and serves or will serve this run. */
+static enum ctl_verdict start_on(struct step *s, struct store_container *c, struct store_vm *vm,
+                                 const struct hub_guest *g)
+{
+    struct store_disk d;
+    if (c->status.config_acked) {
+        if (guest_has_run(g, c) && g->phase == HUB_PHASE_RUNNING)
+            return running_now(s, c, g);
+        return CTL_WAIT;
+    }
+    if (strcmp(g->boot, vm->boot) != 0)
+        return retry_run(s, c, vm, "it booted again before it had its spec");
+    if (!read_disk(s, c, &d))
+        return CTL_FAIL;
+    enum ctl_verdict verdict = disk_attach(s, &d, vm, RUN_TARGET);
+    if (verdict == CTL_FAIL && s->refused && !vic_code_retry(s->err->code)) {
+        const char *why = arena_strdup(s->a, s->err->msg);
+        return step_get(s, STORE_VM, vm->meta.id, vm) ? retry_run(s, c, vm, why) : CTL_FAIL;
+    }
+    return verdict == CTL_DONE ? configure(s, c, vm, &d, g) : verdict;
+}
+
 static enum ctl_verdict starting(struct step *s, struct store_container *c)
 {
     struct store_vm vm;
-    struct store_disk d;
     struct hub_guest g;
     if (!c->status.vm[0])
         return place_run(s, c);
@@ -323,35 +350,27 @@ static enum ctl_verdict starting(struct step *s, struct store_container *c)
     if (there && known && g.exit.set && g.exit.seq == c->status.seq &&
         strcmp(g.exit.container, c->meta.id) == 0)
         return take_exit(s, c, &vm, &g.exit);
+    if (known && !c->status.config_acked && guest_has_run(&g, c))
+        return note_ack(s, c);
     if (!c->status.config_acked && c->run.want == store_run_want_STOPPED &&
         c->run.stop_seq == c->status.seq) {
         struct ending e = {.code = EXIT_LOST, .error = ""};
         return finish_run(s, c, there ? &vm : NULL, &e, "its run was stopped before it began");
     }
-    if (!there || vm.phase == store_vm_phase_DYING) {
-        if (c->status.config_acked)
-            return lost_run(s, c, there ? &vm : NULL);
-        return retry_run(s, c, NULL, there ? vm.why : "it is gone");
-    }
-    if (vm.phase != store_vm_phase_TAKEN)
+    if (!there)
+        return c->status.config_acked ? lost_run(s, c, NULL) : retry_run(s, c, NULL, "it is gone");
+    if (vm.phase == store_vm_phase_DYING && !c->status.config_acked)
+        return retry_run(s, c, &vm, vm.why);
+    if (vm.phase != store_vm_phase_TAKEN && vm.phase != store_vm_phase_DYING)
         return CTL_WAIT;
-    if (vm_is_off(s, vm.meta.id))
-        return c->status.config_acked ? lost_run(s, c, &vm)
-                                      : retry_run(s, c, &vm, "it was powered off");
-    if (!known || !g.connected)
+    int off = vm_off(s, &vm);
+    if (off)
+        return off < 0                  ? CTL_FAIL
+               : c->status.config_acked ? lost_run(s, c, &vm)
+                                        : off_early(s, c, &vm);
+    if (!known || !g.connected || vm.phase == store_vm_phase_DYING)
         return CTL_WAIT;
-    if (!c->status.config_acked && strcmp(g.boot, vm.boot) != 0)
-        return retry_run(s, c, &vm, "it booted again before it had its spec");
-    if (!read_disk(s, c, &d))
-        return CTL_FAIL;
-    enum ctl_verdict verdict = disk_attach(s, &d, &vm, RUN_TARGET);
-    if (verdict != CTL_DONE)
-        return verdict;
-    if (!c->status.config_acked)
-        return configure(s, c, &vm, &d, &g);
-    if (guest_has_run(&g, c) && g.phase == HUB_PHASE_RUNNING)
-        return running_now(s, c, &g);
-    return CTL_WAIT;
+    return start_on(s, c, &vm, &g);
 }
 
 /* --- running
@@ -392,8 +411,9 @@ static enum ctl_verdict running(struct step *s, struct store_container *c)
     if (known && g.exit.set && g.exit.seq == c->status.seq &&
         strcmp(g.exit.container, c->meta.id) == 0)
         return take_exit(s, c, there ? &vm : NULL, &g.exit);
-    if (!there || vm_is_off(s, c->status.vm))
-        return lost_run(s, c, there ? &vm : NULL);
+    int off = there ? vm_off(s, &vm) : 1;
+    if (off)
+        return off < 0 ? CTL_FAIL : lost_run(s, c, there ? &vm : NULL);
     if (c->run.want == store_run_want_STOPPED && c->run.stop_seq == c->status.seq &&
         vm.phase != store_vm_phase_DYING)
         return stopping(s, c, &vm);

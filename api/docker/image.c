@@ -48,25 +48,31 @@ static const char *const list_filters[] = {"before", "since",     "dangling", "l
                                            "label!", "reference", "until",    NULL};
 
 /* A glob of "--filter reference=": matched against the repository, and against repository:tag. */
-static bool reference_fits(struct image_list *l, const struct tag_list *tags)
+static bool name_fits(struct image_list *l, const struct store_strs *wanted, const char *text)
 {
-    struct store_strs wanted = filter_values(&l->filters, "reference");
-    if (!wanted.n)
-        return true;
-    for (size_t i = 0; i < wanted.n; i++)
-        for (size_t k = 0; k < tags->shown.n; k++) {
-            struct sv name = sv_of(tags->shown.v[k]);
-            ptrdiff_t colon = sv_rfind(name, ':');
-            char *repo = arena_sv(l->c->a, colon > 0 ? sv_sub(name, 0, (size_t)colon) : name);
-            if ((fnmatch(wanted.v[i], tags->shown.v[k], 0) == 0) ||
-                (fnmatch(wanted.v[i], repo, 0) == 0))
-                return true;
-        }
+    struct sv name = sv_of(text);
+    ptrdiff_t colon = sv_rfind(name, ':');
+    char *repo = arena_sv(l->c->a, colon > 0 ? sv_sub(name, 0, (size_t)colon) : name);
+    for (size_t i = 0; i < wanted->n; i++)
+        if (fnmatch(wanted->v[i], text, 0) == 0 || fnmatch(wanted->v[i], repo, 0) == 0)
+            return true;
     return false;
 }
 
-static bool image_fits(struct image_list *l, const struct store_image *i,
-                       const struct tag_list *tags)
+/* Of an image with several names those are shown that were asked for. */
+static bool reference_fits(struct image_list *l, struct tag_list *tags)
+{
+    struct store_strs wanted = filter_values(&l->filters, "reference"), fit = {0};
+    if (!wanted.n)
+        return true;
+    for (size_t k = 0; k < tags->shown.n; k++)
+        if (name_fits(l, &wanted, tags->shown.v[k]))
+            strs_push(l->c->a, &fit, tags->shown.v[k]);
+    tags->shown = fit;
+    return fit.n > 0;
+}
+
+static bool image_fits(struct image_list *l, const struct store_image *i, struct tag_list *tags)
 {
     struct store_strs dangling = filter_values(&l->filters, "dangling");
     if (dangling.n) {

@@ -238,7 +238,7 @@ static bool go_to_cwd(const struct spec_process *p, struct vic_err *err)
     if (chdir(cwd) == 0)
         return true;
     int sys = errno;
-    return vic_fail(err, vic_code_of_errno(sys), sys,
+    return vic_fail(err, vic_code_of_errno(sys), 0,
                     "chdir to cwd (\"%s\") set in config.json failed: %s", cwd,
                     lookup_reason(sys, &ignored));
 }
