@@ -219,7 +219,8 @@ class Rig:
         with open(os.path.join(self.host_dir, "bridge")) as f:
             return f.read().strip()
 
-    def start_engine(self, env=None, args=(), wait=True):
+    def start_engine(self, env=None, args=(), wait=True, iso=None):
+        """'iso': another boot image than the build's (tools/bench)."""
         if self.engine and self.engine.alive():
             return
         self.prepare()
@@ -233,8 +234,9 @@ class Rig:
             with open(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as f:
                 f.write(text)
             os.chown(target, self.users[0].pw_uid, self.users[0].pw_gid)
+        image = iso or os.path.join(self.build, "isoimage", "bootstrap.iso")
         iso = os.path.join(self.folder, "bootstrap.iso")
-        run(["install", "-m", "0644", os.path.join(self.build, "isoimage", "bootstrap.iso"), iso])
+        run(["install", "-m", "0644", image, iso])
         if os.path.exists(self.socket):
             os.unlink(self.socket)
         inner = os.path.join(self.engine_dir, "docker.sock")
