@@ -18,6 +18,7 @@ struct io {
     uint64_t log_seq;
 };
 int io_setup(void **state);
+int io_setup_small(void **state); /* with a spool of 64 KiB */
 int io_teardown(void **state);
 
 /* The guest IO_VM connects. */
