@@ -91,6 +91,7 @@ enum ctl_verdict attempt_begin(struct step *s, struct tx *t, enum store_kind kin
         return verdict;
     if (!called) {
         *s->err = why;
+        s->refused = true;
         return CTL_FAIL;
     }
     s->after_ms = 0;

@@ -78,6 +78,7 @@ VIC_CHECK bool ctl_vch_id(struct store *s, char out[65], struct vic_err *err);
 /* What metrics and tests ask for. */
 struct ctl_stats {
     uint64_t steps, failures, queued, running;
+    uint64_t late; /* steps that found work though nobody had woken them: should not grow */
     bool vsphere_connected;
 };
 void ctl_stats(struct ctl *c, struct ctl_stats *out);

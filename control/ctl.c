@@ -111,6 +111,7 @@ static void wake_related(struct ctl *c, struct store_txn *t, struct arena *a, en
     case STORE_VM:
         if (store_get(t, kind, id, a, &vm, &ignored))
             wake_vm_users(c, &vm);
+        limit_room(c, t);
         break;
     case STORE_LAYER:
         wake_layer_users(c, t, id);
@@ -441,7 +442,9 @@ void ctl_free(struct ctl *c)
 
 void ctl_stats(struct ctl *c, struct ctl_stats *out)
 {
-    queue_stats(c->queue, &out->steps, &out->failures, &out->queued, &out->running);
+    struct queue_stats q;
+    queue_stats(c->queue, &q);
+    *out = (struct ctl_stats){q.steps, q.failures, q.queued, q.running, q.late, false};
     mutex_lock(&c->lock);
     out->vsphere_connected = c->connected;
     mutex_unlock(&c->lock);

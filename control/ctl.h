@@ -2,6 +2,8 @@
 #ifndef VIC_CONTROL_CTL_H
 #define VIC_CONTROL_CTL_H
 
+#include <stdatomic.h>
+
 #include "control.h"
 #include "observed.h"
 #include "queue.h"
@@ -24,6 +26,7 @@ struct ctl {
     struct vic_cond wake;
     /* guarded: lock */
     bool placed VIC_GUARDED, stopping VIC_GUARDED, connected VIC_GUARDED, changes_due VIC_GUARDED;
+    _Atomic bool room_wanted;  /* limits.c */
     uint64_t seen VIC_GUARDED; /* revision up to which changes were turned into keys */
     struct vic_pool *pool;     /* turns store changes and guests' words into keys */
 };
@@ -34,6 +37,7 @@ struct step {
     struct arena *a;
     int64_t now_ns;   /* wall */
     int64_t after_ms; /* for CTL_AGAIN and CTL_WAIT */
+    bool refused;     /* with CTL_FAIL: vSphere said no (err), so nothing was done */
     struct vic_err *err;
 };
 
@@ -79,6 +83,11 @@ struct tx {
     size_t write_count;
     struct tx_event events[8];
     size_t event_count;
+    /* Asked last, inside the transaction; where it says no nothing is written, and the verdict is
+     * CTL_WAIT.  May be NULL. */
+    bool (*allow)(void *arg, struct store_txn *txn, struct vic_err *err);
+    void *allow_arg;
+    bool disallowed;
 };
 void tx_put(struct tx *t, enum store_kind kind, const void *record);
 void tx_del(struct tx *t, enum store_kind kind, const void *record);
@@ -133,6 +142,26 @@ struct store_vm *vm_reserve(struct step *s, const struct store_vch *vch, enum st
  * itself off. */
 extern const char VM_WHY_EXITED[];
 void vm_doom(struct step *s, struct store_vm *vm, const char *why);
+/* Is the VM certainly off or gone?  1 yes, 0 no, -1 it could not be read (err).  The update stream
+ * may be late (a guest talks while its VM still seems off): its "off" is believed after a fresh
+ * read. */
+int vm_off(struct step *s, const struct store_vm *vm);
+/* CTL_DONE when no task runs on the VM: then what a lost reply began has ended, and a read tells.
+ */
+enum ctl_verdict vm_quiet(struct step *s, const struct store_vm *vm);
+
+/* --- limits (limits.c)
+ * --------------------------------------------------------------------------------- */
+enum { VM_OVERHEAD_MB = 64 }; /* beside a VM's class: its kernel and the tether */
+/* For tx.allow: may this VM be made, or (boot) be powered on, now? */
+struct limit {
+    const struct store_vch *vch;
+    const struct store_vm *vm;
+    bool boot;
+};
+bool limit_allow(void *limit, struct store_txn *t, struct vic_err *err);
+/* A VM has changed: wakes those that wait for room. */
+void limit_room(struct ctl *c, struct store_txn *t);
 
 void condition_set(struct step *s, struct store_condition **v, size_t *n, const char *type,
                    bool status, const char *reason, const char *message);

@@ -124,8 +124,11 @@ enum ctl_verdict disk_attach(struct step *s, struct store_disk *d, struct store_
                              unsigned target)
 {
     struct vsp_task task;
+    enum ctl_verdict verdict;
     if (disk_attached(d, vm->meta.id) && d->phase == store_disk_phase_READY)
         return CTL_DONE;
+    if (!ctl_placed(s->c))
+        return CTL_WAIT;
     if (d->holder[0] && strcmp(d->holder, vm->meta.id) != 0)
         return CTL_WAIT; /* its holder is on the way out; the disk's change wakes us */
     switch (attempt_look(s, STORE_DISK, d->meta.id, &d->attempt, &task)) {
@@ -142,8 +145,12 @@ enum ctl_verdict disk_attach(struct step *s, struct store_disk *d, struct store_
             d->phase = store_disk_phase_READY;
             return clear_attempt(s, d);
         }
+        s->refused = true;
         return clear_attempt(s, d) == CTL_AGAIN ? CTL_FAIL : CTL_AGAIN;
     case ATTEMPT_UNKNOWN:
+        verdict = vm_quiet(s, vm);
+        if (verdict != CTL_DONE)
+            return verdict;
         switch (on_vm(s, d, vm)) {
         case 1:
             return attached(s, d);
@@ -175,8 +182,11 @@ static enum ctl_verdict detached(struct step *s, struct store_disk *d, struct st
 enum ctl_verdict disk_detach(struct step *s, struct store_disk *d, struct store_vm *vm)
 {
     struct vsp_task task;
+    enum ctl_verdict verdict;
     if (strcmp(d->holder, vm->meta.id) != 0)
         return CTL_DONE;
+    if (!ctl_placed(s->c))
+        return CTL_WAIT;
     struct disk_call call = {.d = d, .vm = vm->ref};
     struct tx t = {0};
     switch (attempt_look(s, STORE_DISK, d->meta.id, &d->attempt, &task)) {
@@ -192,6 +202,9 @@ enum ctl_verdict disk_detach(struct step *s, struct store_disk *d, struct store_
         *s->err = task.err;
         return clear_attempt(s, d) == CTL_AGAIN ? CTL_FAIL : CTL_AGAIN;
     case ATTEMPT_UNKNOWN:
+        verdict = vm_quiet(s, vm);
+        if (verdict != CTL_DONE)
+            return verdict;
         switch (on_vm(s, d, vm)) {
         case 1:
             return clear_attempt(s, d);

@@ -136,16 +136,22 @@ static enum ctl_verdict plan_layer(struct step *s, struct store_layer *l)
     return tx_commit(s, &t, CTL_AGAIN);
 }
 
-/* The layer's disk is worth nothing: a new one next time. */
+/* The layer's disk is worth nothing: a new one next time.  The worker that has it goes too: it may
+ * still write to it, and it has seen bytes that failed. */
 static enum ctl_verdict discard_disk(struct step *s, struct store_layer *l, const char *why,
                                      bool for_good)
 {
     struct store_disk d;
+    struct store_vm vm;
     struct tx t = {0};
     jobs_forget(s->c->jobs, l->disk);
     if (l->disk[0] && step_get(s, STORE_DISK, l->disk, &d)) {
         d.phase = store_disk_phase_DELETING;
         tx_put(&t, STORE_DISK, &d);
+        if (d.holder[0] && step_get(s, STORE_VM, d.holder, &vm)) {
+            vm_doom(s, &vm, "a layer failed on it");
+            tx_put(&t, STORE_VM, &vm);
+        }
     }
     l->disk = "";
     l->worker = "";

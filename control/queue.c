@@ -26,6 +26,8 @@ struct key_name {
 struct key {
     struct key_name name;
     bool queued, running, dirty;
+    bool waits;     /* due because a WAIT named no time of its own */
+    bool polled;    /* queued for that and for nothing else */
     int64_t due_ms; /* 0 = none */
     unsigned failures;
     TAILQ_ENTRY(key) link;    /* in ready */
@@ -47,7 +49,7 @@ struct queue {
     struct key_list ready VIC_GUARDED;
     struct key_list delayed VIC_GUARDED;
     bool stopping VIC_GUARDED;
-    uint64_t steps VIC_GUARDED, failures VIC_GUARDED, queued VIC_GUARDED, running VIC_GUARDED;
+    struct queue_stats stats VIC_GUARDED;
 };
 
 struct queue *queue_new(unsigned workers, const struct vic_clock *clock, queue_step step, void *arg)
@@ -78,13 +80,15 @@ static void make_ready(struct queue *q, struct key *k) VIC_REQUIRES(q->lock)
 {
     undelay(q, k);
     k->queued = true;
-    q->queued++;
+    k->polled = false;
+    q->stats.queued++;
     TAILQ_INSERT_TAIL(&q->ready, k, link);
 }
 
 static void delay(struct queue *q, struct key *k, int64_t ms) VIC_REQUIRES(q->lock)
 {
     undelay(q, k);
+    k->waits = false;
     k->due_ms = clock_mono_ms(q->clock) + (ms > 0 ? ms : 0) + 1;
     TAILQ_INSERT_TAIL(&q->delayed, k, waiting);
 }
@@ -135,10 +139,12 @@ static int64_t promote(struct queue *q) VIC_REQUIRES(q->lock)
     struct key *k = TAILQ_FIRST(&q->delayed);
     while (k) {
         struct key *after = TAILQ_NEXT(k, waiting);
-        if (k->due_ms <= now)
+        if (k->due_ms <= now) {
             make_ready(q, k);
-        else if (k->due_ms - now < next)
+            k->polled = k->waits;
+        } else if (k->due_ms - now < next) {
             next = k->due_ms - now;
+        }
         k = after;
     }
     return next;
@@ -158,10 +164,12 @@ static void settle(struct queue *q, struct key *k, enum ctl_verdict verdict, int
     VIC_REQUIRES(q->lock)
 {
     k->running = false;
-    q->running--;
-    q->steps++;
+    q->stats.running--;
+    q->stats.steps++;
+    if (k->polled && verdict != CTL_WAIT)
+        q->stats.late++;
     if (verdict == CTL_FAIL) {
-        q->failures++;
+        q->stats.failures++;
         k->failures++;
     } else {
         k->failures = 0;
@@ -183,7 +191,8 @@ static void settle(struct queue *q, struct key *k, enum ctl_verdict verdict, int
         delay(q, k, after_ms);
         break;
     case CTL_WAIT:
-        delay(q, k, after_ms > 0 ? after_ms : 5000);
+        delay(q, k, after_ms > 0 ? after_ms : QUEUE_WAIT_MS);
+        k->waits = after_ms <= 0;
         break;
     case CTL_FAIL:
         delay(q, k, backoff_ms(k->failures));
@@ -203,8 +212,8 @@ static void *worker(void *arg)
             continue;
         }
         TAILQ_REMOVE(&q->ready, k, link);
-        q->queued--;
-        q->running++;
+        q->stats.queued--;
+        q->stats.running++;
         k->queued = false;
         k->running = true;
         struct key_name name = k->name;
@@ -263,13 +272,9 @@ void queue_free(struct queue *q)
     free(q);
 }
 
-void queue_stats(struct queue *q, uint64_t *steps, uint64_t *failures, uint64_t *queued,
-                 uint64_t *running)
+void queue_stats(struct queue *q, struct queue_stats *out)
 {
     mutex_lock(&q->lock);
-    *steps = q->steps;
-    *failures = q->failures;
-    *queued = q->queued;
-    *running = q->running;
+    *out = q->stats;
     mutex_unlock(&q->lock);
 }

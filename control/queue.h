@@ -12,7 +12,12 @@ enum ctl_verdict {
     CTL_FAIL,  /* err says why: back off */
 };
 
-enum { QUEUE_ID_SIZE = 448, QUEUE_BACKOFF_MS = 250, QUEUE_BACKOFF_MAX_MS = 60000 };
+enum {
+    QUEUE_ID_SIZE = 448,
+    QUEUE_BACKOFF_MS = 250,
+    QUEUE_BACKOFF_MAX_MS = 60000,
+    QUEUE_WAIT_MS = 5000
+};
 
 struct queue;
 /* Runs one step for a key; sets '*after_ms' with CTL_AGAIN. */
@@ -26,7 +31,12 @@ void queue_add(struct queue *q, unsigned kind, const char *id); /* any thread */
 bool queue_is_running(struct queue *q, unsigned kind, const char *id);
 void queue_stop(struct queue *q); /* joins the workers */
 void queue_free(struct queue *q);
-void queue_stats(struct queue *q, uint64_t *steps, uint64_t *failures, uint64_t *queued,
-                 uint64_t *running);
+struct queue_stats {
+    uint64_t steps, failures, queued, running;
+    /* Steps that nothing but the clock of a WAIT brought about, and that found something to do: a
+     * wake that somebody owes. */
+    uint64_t late;
+};
+void queue_stats(struct queue *q, struct queue_stats *out);
 
 #endif

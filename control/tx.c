@@ -144,7 +144,8 @@ void tx_image_event(struct step *s, struct tx *t, const struct store_image *i, c
 
 static bool tx_check(void *arg, struct store_txn *txn, struct arena *a, struct vic_err *err)
 {
-    const struct tx *t = arg;
+    struct tx *t = arg;
+    t->disallowed = false;
     for (size_t i = 0; i < t->write_count; i++) {
         const struct tx_write *w = &t->writes[i];
         const struct store_meta *mine = meta_of(w->record);
@@ -158,7 +159,8 @@ static bool tx_check(void *arg, struct store_txn *txn, struct arena *a, struct v
             return vic_fail(err, VIC_BUSY, 0, "%s %s changed meanwhile", store_kind_name(w->kind),
                             mine->id);
     }
-    return true;
+    t->disallowed = t->allow && !t->allow(t->allow_arg, txn, err);
+    return !t->disallowed;
 }
 
 static bool tx_apply(void *arg, struct store_txn *txn, struct arena *a, struct vic_err *err)
@@ -191,7 +193,10 @@ bool tx_commit_go(struct step *s, struct tx *t, enum ctl_verdict *verdict)
     if (store_write(s->c->store, &note, tx_check, tx_apply, t, s->err))
         return true;
     s->after_ms = 0;
-    *verdict = s->err->code == VIC_BUSY ? CTL_AGAIN : CTL_FAIL;
+    if (t->disallowed)
+        *verdict = CTL_WAIT;
+    else
+        *verdict = s->err->code == VIC_BUSY ? CTL_AGAIN : CTL_FAIL;
     return false;
 }
 

@@ -173,9 +173,14 @@ static enum ctl_verdict plan_blank(struct step *s, const struct store_vch *v)
 static enum ctl_verdict discard_blank(struct step *s, struct store_disk *d, const char *why)
 {
     struct tx t = {0};
+    struct store_vm vm;
     jobs_forget(s->c->jobs, d->meta.id);
     d->phase = store_disk_phase_DELETING;
     tx_put(&t, STORE_DISK, d);
+    if (d->holder[0] && step_get(s, STORE_VM, d->holder, &vm)) {
+        vm_doom(s, &vm, "the blank root failed on it"); /* it may still write to it */
+        tx_put(&t, STORE_VM, &vm);
+    }
     log_warn(s->c->log, "blank.failed", KV_S("why", why));
     enum ctl_verdict verdict = tx_commit(s, &t, CTL_FAIL);
     vic_fail(s->err, VIC_IO, 0, "make the blank root: %s", why);
@@ -186,6 +191,8 @@ static enum ctl_verdict finish_blank(struct step *s, struct store_vch *v, struct
                                      struct store_vm *vm)
 {
     struct tx t = {0};
+    if (d->holder[0] && strcmp(d->holder, vm->meta.id) != 0)
+        return CTL_WAIT; /* the worker that made it lets go of it */
     enum ctl_verdict verdict = disk_detach(s, d, vm);
     if (verdict != CTL_DONE)
         return verdict;

@@ -18,7 +18,7 @@
 #include "ctl.h"
 #include "tether/wire.h"
 
-enum { VM_CREATE_TRIES = 3 };
+enum { VM_CREATE_TRIES = 3, QUIET_MS = 100 };
 
 const char VM_WHY_EXITED[] = "exited";
 
@@ -98,7 +98,7 @@ static bool call_create(void *arg, struct step *s, unsigned n, char task[VSP_REF
         .instance_uuid = uuid,
         .annotation = "made by vSphere Integrated Containers Engine; do not change by hand",
         .cpus = c->vm->cpus,
-        .memory_mb = c->vm->class_mb + 64, /* the kernel and the tether */
+        .memory_mb = c->vm->class_mb + VM_OVERHEAD_MB,
         .iso = c->vch->iso,
         .console = console_path(s, c->vch, c->vm),
         .extra = extra,
@@ -159,7 +159,7 @@ static int find_fresh(struct step *s, const char *vm_id, struct vsp_vm *out)
 {
     size_t running, count;
     struct vsp_vm *all;
-    if (!vsp_tasks_running(s->c->o.vsp, &running, s->err))
+    if (!vsp_tasks_running(s->c->o.vsp, NULL, &running, s->err))
         return -1;
     if (running) { /* one of them may be the attempt: wait for it */
         vic_fail(s->err, VIC_BUSY, 0, "%zu tasks of ours still run", running);
@@ -177,69 +177,65 @@ static int find_fresh(struct step *s, const char *vm_id, struct vsp_vm *out)
     return 0;
 }
 
-/* The reply of a create or power-on is lost: the inventory tells. */
+enum ctl_verdict vm_quiet(struct step *s, const struct store_vm *vm)
+{
+    size_t running;
+    if (!vsp_tasks_running(s->c->o.vsp, vm->ref, &running, s->err))
+        return CTL_FAIL;
+    s->after_ms = QUIET_MS;
+    return running ? CTL_AGAIN : CTL_DONE;
+}
+
+/* The reply of a power-on is lost: the VM tells. */
+static enum ctl_verdict look_at_vm(struct step *s, struct store_vm *vm)
+{
+    struct vsp_vm seen;
+    enum ctl_verdict verdict = vm_quiet(s, vm);
+    if (verdict != CTL_DONE)
+        return verdict;
+    if (!vsp_vm_read(s->c->o.vsp, vm->ref, s->a, &seen, s->err))
+        return s->err->code == VIC_NOT_FOUND ? doom(s, vm, "it is gone from the inventory")
+                                             : CTL_FAIL;
+    return seen.power == VSP_POWERED_ON ? note_result(s, vm, vm->ref) : give_up_attempt(s, vm);
+}
+
+/* The reply of a create is lost: the inventory tells, once no task of ours runs. */
 static enum ctl_verdict look_at_world(struct step *s, struct store_vm *vm)
 {
     struct vsp_vm seen;
+    if (vm->ref[0])
+        return look_at_vm(s, vm);
     switch (find_fresh(s, vm->meta.id, &seen)) {
     case 1:
-        if (attempt_is(&vm->attempt, "power-on") && seen.power != VSP_POWERED_ON)
-            return give_up_attempt(s, vm);
         return note_result(s, vm, seen.ref);
     case 0:
-        if (vm->ref[0])
-            return doom(s, vm, "it is gone from the inventory");
         return give_up_attempt(s, vm);
     default:
         return CTL_FAIL;
     }
 }
 
-static bool counts_as_booting(void *arg, const void *record)
+/* Begins an attempt if there is room; what vSphere refuses for good is not tried again. */
+static enum ctl_verdict begin_limited(struct step *s, const struct store_vch *vch,
+                                      struct store_vm *vm, const char *what, attempt_call call,
+                                      void *arg)
 {
-    (void)arg;
-    const struct store_vm *vm = record;
-    return vm->phase == store_vm_phase_BOOTING ||
-           (vm->phase == store_vm_phase_CREATING && attempt_is(&vm->attempt, "power-on"));
-}
-
-static bool counts_as_live(void *arg, const void *record)
-{
-    (void)arg;
-    return ((const struct store_vm *)record)->ref[0] != '\0';
-}
-
-/* May one more VM boot now?  At most max_boots boot at a time: more only slow each other down. */
-static bool may_boot(struct step *s, const struct store_vch *vch)
-{
-    void **vms;
-    size_t booting = 0;
-    unsigned limit = vch->max_boots ? vch->max_boots : 2;
-    return step_list(s, STORE_VM, counts_as_booting, NULL, &vms, &booting) && booting < limit;
-}
-
-static bool admitted(struct step *s, const struct store_vch *vch)
-{
-    void **vms;
-    size_t live = 0;
-    if (!step_list(s, STORE_VM, counts_as_live, NULL, &vms, &live))
-        return false;
-    uint64_t memory = 0;
-    for (size_t i = 0; i < live; i++)
-        memory += ((struct store_vm *)vms[i])->class_mb + 64;
-    if (vch->max_vms && live >= vch->max_vms)
-        return vic_fail(s->err, VIC_BUSY, 0, "the VCH's limit of %u VMs is reached", vch->max_vms);
-    if (vch->max_memory_mb && memory + vch->class_mb + 64 > vch->max_memory_mb)
-        return vic_fail(s->err, VIC_BUSY, 0, "the VCH's limit of %llu MB is reached",
-                        (unsigned long long)vch->max_memory_mb);
-    return true;
+    struct limit limit = {vch, vm, vm->ref[0] != '\0'};
+    struct tx t = {.allow = limit_allow, .allow_arg = &limit};
+    atomic_store(&s->c->room_wanted, true);
+    enum ctl_verdict verdict = attempt_begin(s, &t, STORE_VM, vm, &vm->attempt, what, call, arg);
+    if (verdict == CTL_WAIT)
+        log_debug(s->c->log, "vm.waits", KV_S("vm", vm->meta.id), KV_ERR(s->err));
+    if (verdict != CTL_FAIL || !s->refused || vic_code_retry(s->err->code))
+        return verdict;
+    const char *why = arena_strdup(s->a, s->err->msg);
+    return step_get(s, STORE_VM, vm->meta.id, vm) ? doom(s, vm, why) : CTL_FAIL;
 }
 
 static enum ctl_verdict creating(struct step *s, struct store_vm *vm)
 {
     struct vsp_task task;
     struct store_vch vch;
-    struct tx t = {0};
     if (!step_get(s, STORE_VCH, "vch", &vch))
         return CTL_FAIL;
     switch (attempt_look(s, STORE_VM, vm->meta.id, &vm->attempt, &task)) {
@@ -260,29 +256,30 @@ static enum ctl_verdict creating(struct step *s, struct store_vm *vm)
     if (!vm->ref[0]) {
         if (!vch.iso[0])
             return CTL_WAIT; /* the VCH's step uploads it, and wakes us */
-        if (!admitted(s, &vch))
-            return CTL_FAIL;
         struct create_call call = {vm, &vch};
-        return attempt_begin(s, &t, STORE_VM, vm, &vm->attempt, "create", call_create, &call);
+        return begin_limited(s, &vch, vm, "create", call_create, &call);
     }
-    if (!may_boot(s, &vch)) {
-        s->after_ms = 500;
-        return CTL_AGAIN;
-    }
-    return attempt_begin(s, &t, STORE_VM, vm, &vm->attempt, "power-on", call_power_on, vm);
+    return begin_limited(s, &vch, vm, "power-on", call_power_on, vm);
 }
 
 /* --- booting, waiting, serving
  * ------------------------------------------------------------------------ */
-/* Is the VM certainly off or gone?  Only a connected host's word counts. */
-static bool seen_off(struct step *s, const struct store_vm *vm)
+/* Only a connected host's word counts. */
+static bool is_off(const struct vsp_vm *seen)
+{
+    return seen->connected && seen->power == VSP_POWERED_OFF;
+}
+
+int vm_off(struct step *s, const struct store_vm *vm)
 {
     struct vsp_vm seen;
-    if (!observed_synced(s->c->observed))
-        return false;
-    if (!observed_vm(s->c->observed, vm->meta.id, s->a, &seen))
-        return true;
-    return seen.connected && seen.power == VSP_POWERED_OFF;
+    if (!vm->ref[0] || !observed_synced(s->c->observed))
+        return 0;
+    if (observed_vm(s->c->observed, vm->meta.id, s->a, &seen) && !is_off(&seen))
+        return 0;
+    if (!vsp_vm_read(s->c->o.vsp, vm->ref, s->a, &seen, s->err))
+        return s->err->code == VIC_NOT_FOUND ? 1 : -1;
+    return is_off(&seen);
 }
 
 static enum ctl_verdict booting(struct step *s, struct store_vm *vm)
@@ -297,8 +294,9 @@ static enum ctl_verdict booting(struct step *s, struct store_vm *vm)
         log_info(s->c->log, "vm.ready", KV_S("vm", vm->meta.id));
         return tx_commit(s, &t, CTL_DONE);
     }
-    if (seen_off(s, vm))
-        return doom(s, vm, "it was powered off while it booted");
+    int off = vm_off(s, vm);
+    if (off)
+        return off < 0 ? CTL_FAIL : doom(s, vm, "it was powered off while it booted");
     int64_t waited_ms = (s->now_ns - vm->ready) / 1000000;
     if (waited_ms > CTL_BOOT_MS)
         return doom(s, vm, "it did not connect in time; its console file tells why");
@@ -315,10 +313,11 @@ static enum ctl_verdict serving(struct step *s, struct store_vm *vm)
                  vm->boot[0] && strcmp(g.boot, vm->boot) != 0;
     if (again && (vm->phase == store_vm_phase_IDLE || vm->role == store_vm_role_WORKER))
         return doom(s, vm, "it booted again while it was waiting or working");
-    if (vm->role == store_vm_role_WORKER && seen_off(s, vm))
-        return doom(s, vm, "it was powered off while it worked");
-    if (vm->phase == store_vm_phase_IDLE && seen_off(s, vm))
-        return doom(s, vm, "it was powered off while it was waiting");
+    if (vm->phase == store_vm_phase_IDLE || vm->role == store_vm_role_WORKER) {
+        int off = vm_off(s, vm);
+        if (off)
+            return off < 0 ? CTL_FAIL : doom(s, vm, "it was powered off while waiting or working");
+    }
     /* A run's end, also by power-off, is the container's business. */
     if (vm->container && vm->container[0])
         ctl_wake(s->c, STORE_CONTAINER, vm->container);
@@ -355,6 +354,18 @@ static enum ctl_verdict release_disks(struct step *s, const struct store_vm *vm)
     return tx_commit(s, &t, CTL_AGAIN);
 }
 
+/* Does a run still look at this VM for its end?  It reads the console file, which goes with the
+ * VM. */
+static bool run_is_open(struct step *s, const struct store_vm *vm)
+{
+    struct store_container c;
+    if (!vm->container[0] || !step_get(s, STORE_CONTAINER, vm->container, &c) ||
+        strcmp(c.status.vm, vm->meta.id) != 0)
+        return false;
+    return c.status.config_acked && (c.status.phase == store_run_phase_RUNNING ||
+                                     c.status.phase == store_run_phase_STARTING);
+}
+
 static enum ctl_verdict forget(struct step *s, struct store_vm *vm)
 {
     struct store_vch vch;
@@ -362,6 +373,8 @@ static enum ctl_verdict forget(struct step *s, struct store_vm *vm)
     enum ctl_verdict verdict = release_disks(s, vm);
     if (verdict != CTL_DONE)
         return verdict;
+    if (run_is_open(s, vm))
+        return CTL_WAIT; /* the container's end of the run wakes us */
     /* Best effort: a console file that stays is a few KB in our own folder. */
     if (vm->ref[0] && step_get(s, STORE_VCH, "vch", &vch) &&
         !vsp_file_delete(s->c->o.vsp, &s->c->place, console_path(s, &vch, vm), task, s->err) &&
@@ -387,17 +400,49 @@ static bool call_detach_all(void *arg, struct step *s, unsigned n, char task[VSP
     return vsp_vm_reconfig(s->c->o.vsp, &s->c->place, seen->ref, &r, task, s->err);
 }
 
+/* Its run's end was committed together with its doom: the guest may go. */
+static void ack_exit(struct step *s, const struct store_vm *vm)
+{
+    struct hub_guest g;
+    struct vic_err ignored;
+    if (hub_guest(s->c->hub, vm->meta.id, &g) && g.connected && g.exit.set &&
+        g.exit.seq == vm->seq && !hub_exit_ack(s->c->hub, vm->meta.id, g.exit.seq, &ignored))
+        log_debug(s->c->log, "exit.ack.unsent", KV_S("vm", vm->meta.id));
+}
+
 /* The VM is off, or must be made so. */
 static enum ctl_verdict power_down(struct step *s, struct store_vm *vm, const struct vsp_vm *seen)
 {
     struct tx t = {0};
     int64_t since_ms = (s->now_ns - vm->doomed) / 1000000;
     if (strcmp(vm->why, VM_WHY_EXITED) == 0 && since_ms < CTL_OFF_MS) {
+        ack_exit(s, vm);
         s->after_ms = CTL_OFF_MS - since_ms + 1; /* it unmounts and powers itself off */
         return CTL_WAIT;
     }
     vm->ref = arena_strdup(s->a, seen->ref);
     return attempt_begin(s, &t, STORE_VM, vm, &vm->attempt, "power-off", call_power_off, vm);
+}
+
+/* May an attach to this VM still come true?  Whoever works with it attaches its disks, and begins
+ * nothing more now that it is doomed; but a step of his may be amid a call, and a call's reply may
+ * have been lost. */
+static enum ctl_verdict settle_attaches(struct step *s, const struct store_vm *vm)
+{
+    void **disks;
+    size_t count, open = 0;
+    if (!step_list(s, STORE_DISK, held_by, (void *)(uintptr_t)vm->meta.id, &disks, &count))
+        return CTL_FAIL;
+    for (size_t i = 0; i < count; i++)
+        open += ((struct store_disk *)disks[i])->attempt.what[0] != '\0';
+    if (!open)
+        return CTL_DONE;
+    s->after_ms = QUIET_MS;
+    if (queue_is_running(s->c->queue, STORE_CONTAINER, vm->container) ||
+        queue_is_running(s->c->queue, STORE_IMAGE, vm->image) ||
+        (vm->role == store_vm_role_WORKER && queue_is_running(s->c->queue, STORE_VCH, "vch")))
+        return CTL_AGAIN;
+    return vm->ref[0] ? vm_quiet(s, vm) : CTL_DONE;
 }
 
 static enum ctl_verdict dying(struct step *s, struct store_vm *vm)
@@ -417,11 +462,15 @@ static enum ctl_verdict dying(struct step *s, struct store_vm *vm)
     case ATTEMPT_FAILED:
         *s->err = task.err;
         return give_up_attempt(s, vm) == CTL_AGAIN ? CTL_FAIL : CTL_AGAIN;
-    case ATTEMPT_UNKNOWN:
-        return find_fresh(s, vm->meta.id, &seen) < 0 ? CTL_FAIL : give_up_attempt(s, vm);
+    case ATTEMPT_UNKNOWN: /* what it did is read below */
+        return !vm->ref[0] && find_fresh(s, vm->meta.id, &seen) < 0 ? CTL_FAIL
+                                                                    : give_up_attempt(s, vm);
     }
     if (!vm->ref[0] && !vm->attempt.n)
         return forget(s, vm); /* nothing was ever begun */
+    enum ctl_verdict verdict = settle_attaches(s, vm);
+    if (verdict != CTL_DONE)
+        return verdict;
     /* A fresh read: what it shows decides what may be destroyed. */
     if (vm->ref[0] && !vsp_vm_read(s->c->o.vsp, vm->ref, s->a, &seen, s->err)) {
         if (s->err->code != VIC_NOT_FOUND)
@@ -440,7 +489,7 @@ static enum ctl_verdict dying(struct step *s, struct store_vm *vm)
         return power_down(s, vm, &seen);
     if (seen.disk_count)
         return attempt_begin(s, &t, STORE_VM, vm, &vm->attempt, "detach", call_detach_all, &seen);
-    enum ctl_verdict verdict = release_disks(s, vm); /* the next start need not wait for Destroy */
+    verdict = release_disks(s, vm); /* the next start need not wait for Destroy */
     if (verdict != CTL_DONE)
         return verdict;
     return attempt_begin(s, &t, STORE_VM, vm, &vm->attempt, "destroy", call_destroy, vm);

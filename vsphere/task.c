@@ -64,7 +64,13 @@ static bool may_be_ours(const struct vim_TaskInfo *info)
     return VIM_IS(TaskReasonUser, info->reason) || !info->reason;
 }
 
-bool vsp_tasks_running(struct vsp *v, size_t *count, struct vic_err *err)
+/* A task that names no entity may be about any. */
+static bool is_about(const struct vim_TaskInfo *info, const char *entity, struct arena *a)
+{
+    return !entity || !info->entity.value || strcmp(vsp_ref_dup(a, info->entity), entity) == 0;
+}
+
+bool vsp_tasks_running(struct vsp *v, const char *entity, size_t *count, struct vic_err *err)
 {
     AUTO_ARENA struct arena a = {0};
     const struct vim_ServiceContent *c;
@@ -88,7 +94,7 @@ bool vsp_tasks_running(struct vsp *v, size_t *count, struct vic_err *err)
     for (size_t i = 0; i < got.n; i++) {
         struct vim_any value = vsp_prop(got.v[i], "info");
         const struct vim_TaskInfo *info = info_of(&value);
-        if (info && may_be_ours(info) &&
+        if (info && may_be_ours(info) && is_about(info, entity, &a) &&
             (info->state == vim_TaskInfoState_queued || info->state == vim_TaskInfoState_running))
             ++*count;
     }

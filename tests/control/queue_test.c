@@ -271,7 +271,7 @@ static void a_running_key_is_known(void **state)
 static void nothing_begins_after_stop(void **state)
 {
     static struct fx x; /* a failed test leaves its threads */
-    uint64_t steps, failures, queued, running;
+    struct queue_stats st;
     (void)state;
     open_queue(&x, 1);
     assert_true(queue_start(x.q));
@@ -280,11 +280,11 @@ static void nothing_begins_after_stop(void **state)
     queue_stop(x.q);
     queue_add(x.q, 1, "1");
     queue_stop(x.q); /* twice is fine */
-    queue_stats(x.q, &steps, &failures, &queued, &running);
-    assert_int_equal(steps, 1);
-    assert_int_equal(failures, 0);
-    assert_int_equal(queued, 0);
-    assert_int_equal(running, 0);
+    queue_stats(x.q, &st);
+    assert_int_equal(st.steps, 1);
+    assert_int_equal(st.failures, 0);
+    assert_int_equal(st.queued, 0);
+    assert_int_equal(st.running, 0);
     assert_int_equal(x.keys[1].begun, 0);
     close_queue(&x);
 }

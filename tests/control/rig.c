@@ -128,7 +128,10 @@ void rig_stop(struct rig *r)
 {
     if (!r->ctl)
         return;
+    struct ctl_stats st;
     ctl_stop(r->ctl);
+    ctl_stats(r->ctl, &st);
+    r->late += st.late;
     loop_stop(r->loop);
     loop_adopt(r->loop);
     logs_close(r->logs);
@@ -198,6 +201,8 @@ void rig_fini(struct rig *r)
 {
     AUTO_FREE char *violations = model_violations(r->m);
     rig_stop(r);
+    if (r->late)
+        print_error("%llu steps came late\n", (unsigned long long)r->late);
     model_free(r->m);
     sim_free(r->sim);
     arena_fini(&r->arena);
@@ -249,8 +254,9 @@ static void print_all(struct rig *r)
 
 _Noreturn void rig_give_up(struct rig *r, const char *what)
 {
-    struct ctl_stats st;
-    ctl_stats(r->ctl, &st);
+    struct ctl_stats st = {0};
+    if (r->ctl)
+        ctl_stats(r->ctl, &st);
     print_error("%s does not come true (dead %d, steps %llu, failures %llu, queued %llu)\n", what,
                 (int)atomic_load(&r->dead), (unsigned long long)st.steps,
                 (unsigned long long)st.failures, (unsigned long long)st.queued);

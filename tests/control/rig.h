@@ -44,6 +44,7 @@ struct rig {
     /* failpoints of the engine that runs: 0 = none */
     _Atomic uint64_t at_commit, at_call, at_reply, commits, calls, replies;
     _Atomic bool dead;
+    uint64_t late;       /* control's stats of the engines that have ended */
     size_t seeded_disks; /* in the model, of the seeded image */
     struct arena arena;  /* of records read and made; freed with the rig */
 };

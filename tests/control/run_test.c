@@ -163,6 +163,14 @@ static bool vm_is_on(struct rig *r, void *arg)
     return model_vms_on(r->m) > 0;
 }
 
+static bool is_booting(struct rig *r, void *arg)
+{
+    struct store_container c;
+    struct store_vm vm;
+    return rig_get(r, STORE_CONTAINER, arg, &c) && c.status.vm[0] &&
+           rig_get(r, STORE_VM, c.status.vm, &vm) && vm.phase == store_vm_phase_BOOTING;
+}
+
 static bool has_asked_to_stop(struct rig *r, void *arg)
 {
     struct store_container c;
@@ -336,7 +344,7 @@ static void a_vm_that_never_connects_is_given_up(void **state)
     sim_next(r->sim, &mute);
     const char *id = rig_create(r, rig_image, false);
     rig_run(r, id);
-    UNTIL(r, vm_is_on, NULL);
+    UNTIL(r, is_booting, (void *)(uintptr_t)id);
     rig_turn(r, CTL_BOOT_MS - 5000);
     assert_int_equal(model_vms(r->m), 1);
     rig_turn(r, 20000);

@@ -292,7 +292,7 @@ bool vsp_vm_list(struct vsp *v, const struct vsp_place *p, struct arena *a, stru
     return leave(&c, true, err);
 }
 
-bool vsp_tasks_running(struct vsp *v, size_t *count, struct vic_err *err)
+bool vsp_tasks_running(struct vsp *v, const char *entity, size_t *count, struct vic_err *err)
 {
     struct call c;
     const struct mtask *t;
@@ -300,7 +300,7 @@ bool vsp_tasks_running(struct vsp *v, size_t *count, struct vic_err *err)
         return false;
     *count = 0;
     LIST_FOREACH (t, &v->m->tasks, link) {
-        *count += t->state == VSP_TASK_RUNNING;
+        *count += t->state == VSP_TASK_RUNNING && (!entity || strcmp(t->vm, entity) == 0);
     }
     return leave(&c, true, err);
 }

@@ -46,6 +46,7 @@ struct model_guest {
     /* owned by the thread */
     struct tg g;
     bool over; /* the VM is off */
+    bool online;
     bool worker, has_run, told_running, acked, dropped;
     unsigned target;
     struct model_journal run;
@@ -171,7 +172,6 @@ static void add_exit(struct model_guest *g, struct buf *b)
 static bool say_exit(struct model_guest *g, struct vic_err *err)
 {
     AUTO_BUF struct buf b = {0};
-    g->off_ms = g->off_ms ? g->off_ms : now_ms() + ACK_MS;
     add_exit(g, &b);
     return tg_json(&g->g, WIRE_EXIT, 0, buf_str(&b), err);
 }
@@ -194,7 +194,10 @@ static bool end_run(struct model_guest *g, const char *kind, int value, struct v
         power_off(g);
         return false;
     }
-    return survive(g, SIM_DIES_EXITED) && say_exit(g, err);
+    if (!survive(g, SIM_DIES_EXITED))
+        return false;
+    g->off_ms = now_ms() + ACK_MS;
+    return !g->online || say_exit(g, err); /* else HELLO tells it */
 }
 
 static bool say_logs(struct model_guest *g, struct vic_err *err)
@@ -262,6 +265,7 @@ static bool on_run_config(struct model_guest *g, struct json_val v, struct vic_e
     keep(g);
     if (!ack_config(g, v, "", err) || !survive(g, SIM_DIES_ACKED))
         return false;
+    g->off_ms = exited ? now_ms() + ACK_MS : 0;
     return exited ? say_exit(g, err) : start_run(g, err);
 }
 
@@ -445,7 +449,7 @@ static bool hello(struct model_guest *g, struct vic_err *err)
 static bool on_time(struct model_guest *g, struct vic_err *err)
 {
     int64_t now = now_ms();
-    if (g->act.drops && !g->dropped && g->run.phase == MODEL_RUN_STARTED) {
+    if (g->online && g->act.drops && !g->dropped && g->run.phase == MODEL_RUN_STARTED) {
         g->dropped = true;
         return false;
     }
@@ -503,8 +507,10 @@ static void play(struct model_guest *g)
     mutex_lock(&g->lock);
     g->fd = g->stop ? -1 : g->g.fd;
     mutex_unlock(&g->lock);
+    g->online = true;
     if (!stopping(g))
         connected(g);
+    g->online = false;
     mutex_lock(&g->lock);
     g->fd = -1;
     mutex_unlock(&g->lock);
@@ -533,9 +539,10 @@ static void read_disk(struct model_guest *g)
 /* Between two connections time goes on. */
 static void away(struct model_guest *g)
 {
+    struct vic_err err;
     nap(g, RETRY_MS);
-    if (g->off_ms && now_ms() >= g->off_ms)
-        power_off(g);
+    if (!stopping(g))
+        on_time(g, &err);
 }
 
 static void *guest_main(void *arg)

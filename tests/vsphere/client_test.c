@@ -294,7 +294,7 @@ static void test_list(void **state)
     for (size_t i = 0; i < after; i++)
         found += strcmp(vms[i].ref, ref) == 0 && strcmp(vms[i].name, "listed") == 0;
     assert_int_equal(found, 1);
-    OK(vsp_tasks_running(f->v, &running, &err));
+    OK(vsp_tasks_running(f->v, NULL, &running, &err));
     assert_int_equal(running, 0);
     destroy_vm(f, ref);
 }
