@@ -7,8 +7,7 @@
 
 #include "docker.h"
 
-/* --- names of an image
- * --------------------------------------------------------------------------------- */
+/* --- names of an image ----------------------------------------------------------------------- */
 struct tag_list {
     struct arena *a;
     const char *image;
@@ -32,16 +31,35 @@ static bool tags_of(struct call *c, struct store_txn *t, struct arena *a, const 
     return store_referrers(t, STORE_IMAGE, image, STORE_TAG, collect_tag, out, &c->err);
 }
 
-/* --- list
- * ------------------------------------------------------------------------------------------------
- */
+/* An image that clients may see. */
+static bool ready_image(struct call *c, struct store_txn *t, const char *what,
+                        struct store_image *i)
+{
+    if (!t || !find_image(c, t, what, i))
+        return false;
+    return i->phase == store_image_phase_READY ||
+           vic_fail(&c->err, VIC_NOT_FOUND, 0, "No such image: %s", what);
+}
+
+/* The same in a transaction of its own, copied into the call's arena. */
+static bool get_ready_image(struct call *c, const char *what, struct store_image *out)
+{
+    struct store_image borrowed;
+    AUTO_TXN struct store_txn *t = store_read(c->api->o.store, &c->err);
+    if (!ready_image(c, t, what, &borrowed))
+        return false;
+    store_copy(store_rec_image(), &borrowed, out, c->a);
+    return true;
+}
+
+/* --- list ------------------------------------------------------------------------------------ */
 struct image_list {
     struct call *c;
     struct store_txn *t;
     struct filters filters;
     struct json_writer w;
     int64_t before, since, until; /* bounds by 'created' */
-    bool failed;
+    bool failed, dangling;
 };
 
 static const char *const list_filters[] = {"before", "since",     "dangling", "label",
@@ -54,7 +72,8 @@ static bool name_fits(struct image_list *l, const struct store_strs *wanted, con
     ptrdiff_t colon = sv_rfind(name, ':');
     char *repo = arena_sv(l->c->a, colon > 0 ? sv_sub(name, 0, (size_t)colon) : name);
     for (size_t i = 0; i < wanted->n; i++)
-        if (fnmatch(wanted->v[i], text, 0) == 0 || fnmatch(wanted->v[i], repo, 0) == 0)
+        if (fnmatch(wanted->v[i], text, FNM_PATHNAME) == 0 ||
+            fnmatch(wanted->v[i], repo, FNM_PATHNAME) == 0)
             return true;
     return false;
 }
@@ -76,8 +95,7 @@ static bool image_fits(struct image_list *l, const struct store_image *i, struct
 {
     struct store_strs dangling = filter_values(&l->filters, "dangling");
     if (dangling.n) {
-        bool want = strcmp(dangling.v[0], "true") == 0 || strcmp(dangling.v[0], "1") == 0;
-        if (want != (tags->full.n == 0))
+        if (l->dangling != (tags->full.n == 0))
             return false;
     }
     if ((l->before && i->built >= l->before) || (l->since && i->built <= l->since) ||
@@ -146,10 +164,16 @@ static bool image_bound(struct call *c, const struct filters *f, const char *key
     *out = 0;
     if (!v.n)
         return true;
-    if (!get_image(c, v.v[0], &i))
+    if (!get_ready_image(c, v.v[0], &i))
         return false;
     *out = i.built;
     return true;
+}
+
+static bool flag_value(const char *text, bool *out)
+{
+    *out = strcmp(text, "true") == 0 || strcmp(text, "1") == 0;
+    return *out || strcmp(text, "false") == 0 || strcmp(text, "0") == 0;
 }
 
 bool image_list(struct call *c)
@@ -159,6 +183,10 @@ bool image_list(struct call *c)
     if (!filters_read(c, list_filters, &l.filters))
         return false;
     struct store_strs until = filter_values(&l.filters, "until");
+    struct store_strs dangling = filter_values(&l.filters, "dangling");
+    if (dangling.n && !flag_value(dangling.v[0], &l.dangling))
+        return vic_fail(&c->err, VIC_INVALID, 0, "invalid filter 'dangling=[%.64s]'",
+                        dangling.v[0]);
     if (until.n && !time_parse(until.v[0], call_now(c), &l.until))
         return vic_fail(&c->err, VIC_INVALID, 0, "invalid filter 'until=%s'", until.v[0]);
     if (!image_bound(c, &l.filters, "before", &l.before) ||
@@ -175,18 +203,7 @@ bool image_list(struct call *c)
     return call_json(c, 200, &out);
 }
 
-/* --- inspect
- * ------------------------------------------------------------------------------------------------
- */
-static bool ready_image(struct call *c, struct store_txn *t, const char *what,
-                        struct store_image *i)
-{
-    if (!t || !find_image(c, t, what, i))
-        return false;
-    return i->phase == store_image_phase_READY ||
-           vic_fail(&c->err, VIC_NOT_FOUND, 0, "No such image: %s", what);
-}
-
+/* --- inspect --------------------------------------------------------------------------------- */
 bool image_inspect(struct call *c)
 {
     struct store_image i;
@@ -227,9 +244,7 @@ bool image_inspect(struct call *c)
     return call_json(c, 200, &out);
 }
 
-/* --- history
- * ------------------------------------------------------------------------------------------------
- */
+/* --- history --------------------------------------------------------------------------------- */
 static void history_item(struct json_writer *w, struct json_val h, const char *id, int64_t size,
                          const struct store_strs *tags)
 {
@@ -292,9 +307,7 @@ bool image_history(struct call *c)
     return call_json(c, 200, &out);
 }
 
-/* --- tag
- * ---------------------------------------------------------------------------------------------------
- */
+/* --- tag ------------------------------------------------------------------------------------- */
 struct tag_order {
     struct call *c;
     const char *what, *full, *shown;
@@ -324,7 +337,7 @@ bool image_tag(struct call *c)
     struct image_ref ref;
     const char *repo = call_query(c, "repo"), *tag = call_query(c, "tag");
     const char *name = tag[0] ? arena_printf(c->a, "%s:%s", repo, tag) : repo;
-    if (!get_image(c, c->param[0], &i) || !ref_parse(sv_of(name), c->a, &ref, &c->err))
+    if (!get_ready_image(c, c->param[0], &i) || !ref_parse(sv_of(name), c->a, &ref, &c->err))
         return false;
     if (ref.digest[0])
         return vic_fail(&c->err, VIC_INVALID, 0,
@@ -334,9 +347,7 @@ bool image_tag(struct call *c)
            call_empty(c, 201);
 }
 
-/* --- remove
- * ------------------------------------------------------------------------------------------------
- */
+/* --- remove ---------------------------------------------------------------------------------- */
 struct removal {
     struct call *c;
     const char *what; /* as the user wrote it */
@@ -379,43 +390,52 @@ static bool refuse(struct vic_err *err, const char *fmt, ...)
     return false;
 }
 
+/* The last name of an image that a container uses goes by force only. */
+static bool check_name(const struct removal *r, const struct tag_list *tags,
+                       const struct user_search *users, struct vic_err *err)
+{
+    if (tags->full.n > 1 || !users->found || r->force)
+        return true;
+    return refuse(err,
+                  "conflict: unable to remove repository reference \"%s\" (must force) - "
+                  "container %.12s is using its referenced image %.12s",
+                  r->what, users->id, r->image + 7);
+}
+
+/* What force cannot do is said first, as dockerd does. */
+static bool check_id(const struct removal *r, const struct tag_list *tags,
+                     const struct user_search *users, struct vic_err *err)
+{
+    const char *hex = r->image + 7;
+    if (users->running)
+        return refuse(
+            err,
+            "conflict: unable to delete %.12s (cannot be forced) - image is being used by "
+            "running container %.12s",
+            hex, users->id);
+    if (tags->full.n > 1 && !r->force)
+        return refuse(err,
+                      "conflict: unable to delete %.12s (must be forced) - image is referenced in "
+                      "multiple repositories",
+                      hex);
+    if (users->found && !r->force)
+        return refuse(err,
+                      "conflict: unable to delete %.12s (must be forced) - image is being used by "
+                      "stopped container %.12s",
+                      hex, users->id);
+    return true;
+}
+
 /* May the image lose this name, or go?  Docker's rules and texts. */
 static bool check_removal(void *arg, struct store_txn *t, struct arena *a, struct vic_err *err)
 {
     struct removal *r = arg;
     struct tag_list tags;
     struct user_search users = {.t = t, .a = a};
-    const char *hex = r->image + 7;
     if (!tags_of(r->c, t, a, r->image, &tags) ||
         !store_referrers(t, STORE_IMAGE, r->image, STORE_CONTAINER, find_user, &users, err))
         return vic_fail(err, r->c->err.code ? r->c->err.code : VIC_IO, 0, "%s", r->c->err.msg);
-    bool last = r->by_name ? tags.full.n <= 1 : true;
-    if (!last)
-        return true;
-    if (!r->by_name && tags.full.n > 1 && !r->force)
-        return refuse(err,
-                      "conflict: unable to delete %.12s (must be forced) - image is referenced in "
-                      "multiple repositories",
-                      hex);
-    if (!users.found)
-        return true;
-    if (r->by_name && !r->force)
-        return refuse(err,
-                      "conflict: unable to remove repository reference \"%s\" (must force) - "
-                      "container %.12s is using its referenced image %.12s",
-                      r->what, users.id, hex);
-    if (users.running && !r->by_name)
-        return refuse(
-            err,
-            "conflict: unable to delete %.12s (cannot be forced) - image is being used by "
-            "running container %.12s",
-            hex, users.id);
-    if (!r->by_name && !r->force)
-        return refuse(err,
-                      "conflict: unable to delete %.12s (must be forced) - image is being used by "
-                      "stopped container %.12s",
-                      hex, users.id);
-    return true;
+    return r->by_name ? check_name(r, &tags, &users, err) : check_id(r, &tags, &users, err);
 }
 
 static bool drop_tag(struct removal *r, struct store_txn *t, struct arena *a,
