@@ -193,7 +193,8 @@ struct vsp_watch *vsp_watch_new(struct vsp *v, const struct vsp_place *p,
                                 const struct vsp_watch_callbacks *cb, void *arg,
                                 struct vic_err *err);
 /* Also reports tasks that have ended already; a task that vSphere no longer knows is
- * VSP_TASK_GONE. */
+ * VSP_TASK_GONE. Blocks for a call or two; not from a
+ * callback. */
 void vsp_watch_task(struct vsp_watch *w, const char *task);
 void vsp_watch_free(struct vsp_watch *w); /* returns when no callback runs any more */
 

@@ -12,8 +12,8 @@
  *
  * Tasks are added by the caller's thread (ModifyListView), so that the poll that is under way
  * reports them.  A task that vSphere no longer knows cannot be reported by it: the caller marks it
- * and cancels the poll, and the thread reports it.  Should the cancel come between two polls, the
- * report waits for the end of the next one (30 s).  A task's end takes it off the list view. */
+ * and cancels the poll, and the thread reports it.  A cancel that comes between two polls cancels
+ * nothing, so it is sent until the report is out.  A task's end takes it off the list view. */
 #include "client.h"
 
 #define HASH_FUNCTION HASH_OAT /* the default falls through cases, which clang warns of */
@@ -22,7 +22,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 
-enum { POLL_S = 30, FIRST_BACKOFF_MS = 250, MAX_BACKOFF_MS = 5000 };
+enum { POLL_S = 30, RECANCEL_MS = 100, FIRST_BACKOFF_MS = 250, MAX_BACKOFF_MS = 5000 };
 
 struct seen_vm {
     char ref[VSP_REF_SIZE];
@@ -89,6 +89,28 @@ static void cancel_poll(struct vsp_watch *w, const char *collector)
         (void)!VSP_CALL(w->v, CancelWaitForUpdates, &q, &a, r, NULL);
 }
 
+/* Has the thread reported this task's end, or does it no longer poll with this collector? */
+static bool report_is_out(struct vsp_watch *w, const char *collector, const char *task)
+    VIC_REQUIRES(w->lock)
+{
+    struct seen_task *t;
+    HASH_FIND_STR(w->tasks, task, t);
+    return !t || t->ended || w->stop || strcmp(collector, w->collector) != 0;
+}
+
+static void cancel_until_reported(struct vsp_watch *w, const char *collector, const char *task)
+{
+    bool out = false;
+    while (!out) {
+        cancel_poll(w, collector);
+        mutex_lock(&w->lock);
+        if (!report_is_out(w, collector, task))
+            cond_wait_ms(&w->wake, &w->lock, RECANCEL_MS);
+        out = report_is_out(w, collector, task);
+        mutex_unlock(&w->lock);
+    }
+}
+
 /* Puts a known task on the list view.  A fault that names the view and not the task (the session
  * was renewed) is not held against the task: the reconnect lists it. */
 static void list_task(struct vsp_watch *w, const char *task, bool by_watch)
@@ -116,7 +138,7 @@ static void list_task(struct vsp_watch *w, const char *task, bool by_watch)
     }
     mutex_unlock(&w->lock);
     if (gone && !by_watch)
-        cancel_poll(w, collector);
+        cancel_until_reported(w, collector, task);
 }
 
 void vsp_watch_task(struct vsp_watch *w, const char *task)
@@ -145,6 +167,7 @@ static void report_task(struct vsp_watch *w, const struct vsp_task *task)
     bool wanted = t && !t->ended;
     if (wanted && task->state >= VSP_TASK_SUCCESS)
         t->ended = true;
+    cond_broadcast(&w->wake);
     mutex_unlock(&w->lock);
     if (wanted && w->cb.on_task)
         w->cb.on_task(w->arg, task);
