@@ -25,7 +25,13 @@
 #include "base/mem.h"
 #include "ctl.h"
 
-enum { START_TRIES = 5, RUN_TARGET = 1, EXIT_LOST = 137, EXIT_NOT_STARTED = 128 };
+enum {
+    START_TRIES = 5,
+    RUN_TARGET = 1,
+    EXIT_LOST = 137,
+    EXIT_NOT_STARTED = 128,
+    OUTPUT_MS = 10000
+};
 
 static bool read_disk(struct step *s, const struct store_container *c, struct store_disk *d)
 {
@@ -101,9 +107,21 @@ static enum ctl_verdict finish_run(struct step *s, struct store_container *c, st
     return tx_commit(s, &t, CTL_AGAIN);
 }
 
-static enum ctl_verdict take_exit(struct step *s, struct store_container *c, struct store_vm *vm,
-                                  const struct hub_exit *x)
+/* A guest that comes back tells its run's end first and its last output then: that is waited for,
+ * as long as it may well come. */
+static bool output_is_behind(struct step *s, const struct hub_guest *g)
 {
+    int64_t waited_ms = (s->now_ns - g->hello_ns) / 1000000;
+    s->after_ms = OUTPUT_MS - waited_ms + 1;
+    return g->connected && g->exit.log_seq > g->log_seq && waited_ms < OUTPUT_MS;
+}
+
+static enum ctl_verdict take_exit(struct step *s, struct store_container *c, struct store_vm *vm,
+                                  const struct hub_guest *g)
+{
+    const struct hub_exit *x = &g->exit;
+    if (output_is_behind(s, g))
+        return CTL_WAIT;
     struct ending e = {
         .code = exit_code(x),
         .oom = x->oom,
@@ -349,7 +367,7 @@ static enum ctl_verdict starting(struct step *s, struct store_container *c)
     bool known = hub_guest(s->c->hub, c->status.vm, &g);
     if (there && known && g.exit.set && g.exit.seq == c->status.seq &&
         strcmp(g.exit.container, c->meta.id) == 0)
-        return take_exit(s, c, &vm, &g.exit);
+        return take_exit(s, c, &vm, &g);
     if (known && !c->status.config_acked && guest_has_run(&g, c))
         return note_ack(s, c);
     if (!c->status.config_acked && c->run.want == store_run_want_STOPPED &&
@@ -410,7 +428,7 @@ static enum ctl_verdict running(struct step *s, struct store_container *c)
     bool known = hub_guest(s->c->hub, c->status.vm, &g);
     if (known && g.exit.set && g.exit.seq == c->status.seq &&
         strcmp(g.exit.container, c->meta.id) == 0)
-        return take_exit(s, c, there ? &vm : NULL, &g.exit);
+        return take_exit(s, c, there ? &vm : NULL, &g);
     int off = there ? vm_off(s, &vm) : 1;
     if (off)
         return off < 0 ? CTL_FAIL : lost_run(s, c, there ? &vm : NULL);

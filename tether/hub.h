@@ -58,6 +58,8 @@ struct hub_guest {
     char config_error[256], config_stage[32];
     int config_errno;
     struct hub_exit exit;
+    int64_t hello_ns;        /* wall clock, of this connection's HELLO */
+    uint64_t log_seq;        /* newest LOG of this boot that was taken, or stored before */
     int64_t clock_offset_ns; /* guest minus endpoint, from the last PONG */
 };
 

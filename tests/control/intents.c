@@ -20,6 +20,7 @@ static void must(bool ok, const struct vic_err *err)
 /* --- writing ------------------------------------------------------------------------------------
  */
 struct puts {
+    struct rig *rig;
     enum store_kind kind[4];
     const void *record[4];
     size_t n;
@@ -266,30 +267,43 @@ static void spool_put(struct rig *r, const char *bytes)
 
 const char *rig_layer(struct rig *r, const char *parent, const char *bytes, const char *diff_id)
 {
-    struct store_layer l;
-    struct puts puts = {0};
+    struct store_layer *l = &r->layers[r->layer_count++];
     const char *digest = digest_of(r, bytes);
-    const char *id = digest_of(r, arena_printf(&r->arena, "%s %s", parent, digest));
-    if (rig_get(r, STORE_LAYER, id, &l) && l.phase != store_layer_phase_FAILED)
-        return id;
     spool_put(r, bytes);
-    store_init(store_rec_layer(), &l);
-    l.meta.id = id;
-    l.parent = parent;
-    l.diff_id = diff_id ? diff_id : digest;
-    l.blob = digest;
-    l.blob_bytes = (int64_t)strlen(bytes);
-    l.compression = "none";
-    l.phase = store_layer_phase_PENDING;
-    add(&puts, STORE_LAYER, &l);
-    write_all(r, &puts);
-    return id;
+    store_init(store_rec_layer(), l);
+    l->meta.id = digest_of(r, arena_printf(&r->arena, "%s %s", parent, digest));
+    l->parent = parent;
+    l->diff_id = diff_id ? diff_id : digest;
+    l->blob = digest;
+    l->blob_bytes = (int64_t)strlen(bytes);
+    l->compression = "none";
+    l->phase = store_layer_phase_PENDING;
+    return l->meta.id;
+}
+
+/* As api/docker/load.c: a layer that is there is taken as it is. */
+static bool apply_load(void *arg, struct store_txn *t, struct arena *a, struct vic_err *err)
+{
+    struct rig *r = ((struct puts *)arg)->rig;
+    for (size_t i = 0; i < r->layer_count; i++) {
+        struct store_layer there;
+        struct vic_err why;
+        if (store_get(t, STORE_LAYER, r->layers[i].meta.id, a, &there, &why)) {
+            if (there.phase != store_layer_phase_FAILED && !there.meta.deleted)
+                continue;
+            r->layers[i].meta.revision = there.meta.revision;
+        }
+        if (!store_put(t, STORE_LAYER, &r->layers[i], err))
+            return false;
+    }
+    return apply_puts(arg, t, a, err);
 }
 
 const char *rig_load(struct rig *r, const char *name, const char *const *layers, size_t count)
 {
     struct store_image i;
-    struct puts puts = {0};
+    struct puts puts = {.rig = r};
+    struct vic_err err;
     store_init(store_rec_image(), &i);
     i.meta.id = digest_of(r, name);
     i.layers.v = arena_copy(&r->arena, layers, count * sizeof *layers);
@@ -297,7 +311,9 @@ const char *rig_load(struct rig *r, const char *name, const char *const *layers,
     i.diff_ids = i.layers;
     i.phase = store_image_phase_LOADING;
     add(&puts, STORE_IMAGE, &i);
-    write_all(r, &puts);
+    must(store_write(r->store, &note, NULL, apply_load, &puts, &err) || atomic_load(&r->dead),
+         &err);
+    r->layer_count = 0;
     return i.meta.id;
 }
 

@@ -147,6 +147,7 @@ void rig_stop(struct rig *r)
 void rig_kill(struct rig *r)
 {
     atomic_store(&r->dead, true);
+    r->deaths++;
     rig_stop(r);
     atomic_store(&r->at_commit, 0);
     atomic_store(&r->at_call, 0);
@@ -186,6 +187,9 @@ struct rig *rig_new(const struct rig_options *o)
     r->m = model_new(&mo);
     if (o->seed_image)
         rig_seed(r);
+    r->at_commit = o->at_commit;
+    r->at_call = o->at_call;
+    r->at_reply = o->at_reply;
     rig_start(r);
     return r;
 }
@@ -284,12 +288,17 @@ static unsigned unsettled_disks(struct rig *r)
     return t && store_list(t, STORE_DISK, "", &a, is_unsettled, &n, &err) ? n : 1;
 }
 
+bool rig_is_clean(struct rig *r, size_t containers)
+{
+    AUTO_FREE char *inventory = model_inventory(r->m);
+    return model_vms(r->m) == 0 && rig_count(r, STORE_VM) == 0 &&
+           model_disks(r->m) == r->seeded_disks + containers && !strstr(inventory, "task ") &&
+           !unsettled_disks(r);
+}
+
 static bool is_clean(struct rig *r, void *arg)
 {
-    const size_t *disks = arg;
-    AUTO_FREE char *inventory = model_inventory(r->m);
-    return model_vms(r->m) == 0 && rig_count(r, STORE_VM) == 0 && model_disks(r->m) == *disks &&
-           !strstr(inventory, "task ") && !unsettled_disks(r);
+    return rig_is_clean(r, *(const size_t *)arg);
 }
 
 static void tell_problem(void *arg, const char *text)
@@ -302,8 +311,7 @@ void rig_clean(struct rig *r, size_t containers)
 {
     struct vic_err err;
     unsigned problems = 0;
-    size_t disks = r->seeded_disks + containers;
-    UNTIL(r, is_clean, &disks);
+    UNTIL(r, is_clean, &containers);
     must(store_verify(r->store, false, tell_problem, &problems, &err), &err);
     assert_int_equal(problems, 0);
     AUTO_FREE char *violations = model_violations(r->m);

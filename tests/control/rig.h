@@ -44,7 +44,10 @@ struct rig {
     /* failpoints of the engine that runs: 0 = none */
     _Atomic uint64_t at_commit, at_call, at_reply, commits, calls, replies;
     _Atomic bool dead;
-    uint64_t late;       /* control's stats of the engines that have ended */
+    unsigned deaths;              /* engines that were killed */
+    uint64_t late;                /* control's stats of the engines that have ended */
+    struct store_layer layers[8]; /* that the next image brings */
+    size_t layer_count;
     size_t seeded_disks; /* in the model, of the seeded image */
     struct arena arena;  /* of records read and made; freed with the rig */
 };
@@ -54,6 +57,7 @@ struct rig_options {
     int64_t task_ms, lag_ms;
     uint64_t seed;
     uint32_t max_vms, max_boots;
+    uint64_t at_commit, at_call, at_reply; /* where the first engine dies; 0 = nowhere */
     bool seed_image; /* a ready image of two layers, and the blank root, are there already */
 };
 /* On the heap, and left alone by a test that fails: its threads may still run. */
@@ -78,6 +82,7 @@ _Noreturn void rig_give_up(struct rig *r, const char *what);
 /* Everything has been cleaned up: no VM, no disk but those of images and of 'containers' containers
  * that have been started; no task; the store verifies; no violation. */
 void rig_clean(struct rig *r, size_t containers);
+bool rig_is_clean(struct rig *r, size_t containers); /* now; without the store's check */
 
 /* --- intents: what the API writes (intents.c)
  * -----------------------------------------------------
@@ -90,7 +95,7 @@ void rig_run(struct rig *r, const char *id);
 void rig_want_stop(struct rig *r, const char *id, int64_t timeout_ms);
 void rig_remove(struct rig *r, const char *id); /* rm -f's commit */
 /* A layer of plain bytes on a parent ("" = the root), its archive in the spool; returns its id.
- * 'diff_id' NULL = the right one. */
+ * 'diff_id' NULL = the right one.  It becomes a record with the image, in one commit. */
 const char *rig_layer(struct rig *r, const char *parent, const char *bytes, const char *diff_id);
 const char *rig_load(struct rig *r, const char *name, const char *const *layers, size_t count);
 void rig_rmi(struct rig *r, const char *image);

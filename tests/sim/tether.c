@@ -441,7 +441,7 @@ static bool hello(struct model_guest *g, struct vic_err *err)
         !tg_expect(&g->g, WIRE_WELCOME, &f, err) || !json_parse(f.payload, 0, &a, &v, err))
         return false;
     g->log_stored = (uint64_t)json_i64(json_get(v, "log_seq"), 0);
-    return g->run.phase != MODEL_RUN_STARTED || say_logs(g, err);
+    return !g->has_run || say_logs(g, err);
 }
 
 /* --- the thread ---------------------------------------------------------------------------------

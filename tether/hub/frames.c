@@ -212,6 +212,8 @@ static bool on_hello(struct conn *c, const struct wire_frame *f, struct vic_err 
         return vic_fail(err, VIC_NOT_FOUND, 0, "vm %s is gone", c->vm);
     if (said.role == HUB_ROLE_RUN && h->o.cb->log_stored)
         stored = h->o.cb->log_stored(h->o.arg, said.container, said.boot);
+    said.log_seq = stored;
+    said.hello_ns = clock_wall_ns(h->clock);
     memcpy(c->boot, said.boot, sizeof c->boot);
     memcpy(c->container, said.container, sizeof c->container);
     mutex_lock(&c->hub->lock);
@@ -427,6 +429,18 @@ uint64_t window_entries(const struct log_window *w)
     return w->made.entries - w->acked.entries;
 }
 
+/* Notes what was taken; true when it is the last of a run whose end was told before it. */
+static bool note_log(struct conn *c, uint64_t seq)
+{
+    mutex_lock(&c->hub->lock);
+    struct hub_guest *said = c->guest ? &c->guest->said : NULL;
+    if (said && said->log_seq < seq)
+        said->log_seq = seq;
+    bool last = said && said->exit.set && said->exit.log_seq == seq;
+    mutex_unlock(&c->hub->lock);
+    return last;
+}
+
 static bool on_log(struct conn *c, const struct wire_frame *f, struct vic_err *err)
 {
     struct wire_log log;
@@ -446,6 +460,8 @@ static bool on_log(struct conn *c, const struct wire_frame *f, struct vic_err *e
     if (c->hub->o.cb->on_log)
         c->hub->o.cb->on_log(c->hub->o.arg, c->vm, c->container, c->boot, log.seq, log.time_ns,
                              log.stream, log.flags & WIRE_LOG_PARTIAL, log.bytes);
+    if (note_log(c, log.seq))
+        tell(c);
     if (full && !c->paused && c->net) {
         c->paused = true;
         net_pause(c->net);

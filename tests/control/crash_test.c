@@ -1,0 +1,171 @@
+/* The engine dies at the n-th commit, before the n-th vSphere call, after the n-th call was
+ * executed and its reply lost; for every n of a scenario.  A new one on the same folder and the
+ * same world brings it to the same end: the right exit, told once, no run twice, nothing left over.
+ *
+ * The scenarios are driven as a client would drive them: look, ask for what is missing, ask again
+ * what a dead engine did not take.  VIC_TEST_FULL does every n of the long ones too, and the random
+ * schedules many times (VIC_TEST_SEED begins elsewhere). */
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "rig.h"
+
+enum { EXIT = 5, LINES = 3 };
+
+static bool is_full(void)
+{
+    return getenv("VIC_TEST_FULL") != NULL;
+}
+
+/* --- a client -----------------------------------------------------------------------------------
+ */
+struct client {
+    const char *image, *container; /* NULL = not made yet */
+    const char *layers[2];
+    bool removed, image_removed, done;
+};
+
+/* A container from its making to its end; true when nothing of it is left. */
+static bool drive_container(struct rig *r, struct client *k, const char *image)
+{
+    struct store_container c;
+    if (!k->container) {
+        k->container = rig_create(r, image, false);
+        return false;
+    }
+    if (!rig_get(r, STORE_CONTAINER, k->container, &c)) {
+        if (k->removed)
+            return true;
+        k->container = NULL; /* the engine died before it took it */
+        return false;
+    }
+    if (c.meta.deleted)
+        k->removed = true;
+    else if (!c.run.seq)
+        rig_run(r, k->container);
+    else if (c.status.phase == store_run_phase_EXITED) {
+        assert_int_equal(c.status.seq, 1);
+        assert_int_equal(c.status.exit_code, EXIT);
+        assert_int_equal(model_runs(r->m, k->container, 1), 1);
+        assert_int_equal(rig_events(r, k->container, "die"), 1);
+        assert_true(rig_events(r, k->container, "start") <= 1);
+        assert_int_equal(rig_log_lines(r, k->container), LINES);
+        rig_remove(r, k->container);
+    }
+    return false;
+}
+
+static bool container_tick(struct rig *r, struct client *k)
+{
+    return drive_container(r, k, rig_image);
+}
+
+static void load_image(struct rig *r, struct client *k)
+{
+    k->layers[0] = rig_layer(r, "", "the base", NULL);
+    k->layers[1] = rig_layer(r, k->layers[0], "and more", NULL);
+    k->image = rig_load(r, "image", k->layers, 2);
+}
+
+/* An image is loaded and removed again. */
+static bool image_tick(struct rig *r, struct client *k)
+{
+    struct store_image i;
+    struct store_layer l;
+    if (!k->image) {
+        load_image(r, k);
+        return false;
+    }
+    if (!rig_get(r, STORE_IMAGE, k->image, &i)) {
+        if (!k->image_removed)
+            k->image = NULL;
+        return k->image_removed && !rig_get(r, STORE_LAYER, k->layers[0], &l);
+    }
+    if (i.meta.deleted)
+        k->image_removed = true;
+    else if (i.phase == store_image_phase_FAILED)
+        fail_msg("the image failed: %s", i.error);
+    else if (i.phase == store_image_phase_READY && rig_get(r, STORE_LAYER, k->layers[1], &l) &&
+             l.archived)
+        rig_rmi(r, k->image);
+    return false;
+}
+
+/* Until the client has what it wants and the engine has cleaned up behind it. */
+static void drive(struct rig *r, size_t disks, bool (*tick)(struct rig *r, struct client *k))
+{
+    const struct timespec pause = {.tv_nsec = 1000000};
+    struct client k = {0};
+    int64_t end = clock_mono_ms(&vic_clock_real) + RIG_WAIT_MS;
+    while (!tick(r, &k) || !rig_is_clean(r, disks)) {
+        if (atomic_load(&r->dead)) {
+            rig_kill(r);
+            rig_start(r);
+        }
+        if (clock_mono_ms(&vic_clock_real) > end)
+            rig_give_up(r, "the scenario's end");
+        nanosleep(&pause, NULL);
+    }
+}
+
+/* --- every n ------------------------------------------------------------------------------------
+ */
+enum point { AT_COMMIT, AT_CALL, AT_REPLY, POINTS };
+static const char *const point_names[] = {"commit", "call", "reply"};
+
+/* True when the engine died, and so there may be a later point. */
+static bool one_death(enum point p, uint64_t n, const struct rig_options *o, size_t disks,
+                      bool (*tick)(struct rig *r, struct client *k))
+{
+    struct rig_options failing = *o;
+    failing.at_commit = p == AT_COMMIT ? n : 0;
+    failing.at_call = p == AT_CALL ? n : 0;
+    failing.at_reply = p == AT_REPLY ? n : 0;
+    struct rig *r = rig_new(&failing);
+    drive(r, disks, tick);
+    bool died = r->deaths > 0;
+    if (getenv("VIC_TEST_VERBOSE"))
+        print_message("%s %llu died %d\n", point_names[p], (unsigned long long)n, (int)died);
+    rig_clean(r, disks);
+    rig_fini(r);
+    return died;
+}
+
+static void every_death(const struct rig_options *o, size_t disks, unsigned stride,
+                        bool (*tick)(struct rig *r, struct client *k))
+{
+    for (enum point p = AT_COMMIT; p < POINTS; p++) {
+        uint64_t n = 1;
+        while (one_death(p, n, o, disks, tick))
+            n += stride;
+        print_message("%s: up to %llu\n", point_names[p], (unsigned long long)n);
+    }
+}
+
+static void a_container_survives_every_death(void **state)
+{
+    static const struct rig_options o = {
+        .usual = {.exit = EXIT, .lines = LINES}, .task_ms = 2, .lag_ms = 10, .seed_image = true};
+    (void)state;
+    every_death(&o, 0, 1, container_tick);
+}
+
+static void an_image_survives_every_death(void **state)
+{
+    static const struct rig_options o = {.task_ms = 2, .lag_ms = 10};
+    (void)state;
+    every_death(&o, 1, is_full() ? 1 : 7, image_tick);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_container_survives_every_death),
+        cmocka_unit_test(an_image_survives_every_death),
+    };
+    const char *only = getenv("VIC_TEST_ONLY");
+    if (only)
+        cmocka_set_test_filter(only);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
