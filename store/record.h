@@ -24,7 +24,9 @@ struct store_map {
 
 /* enum store_run_want { STORE_RUN_WANT_NONE, ... }: names are made by pasting the list's name as it
  * is written: store_run_want_RUNNING. */
-#define ENUM(list)          enum store_##list {
+#define ENUM(list)                                                                                 \
+    enum store_##list                                                                              \
+    {
 #define V(list, name, text) store_##list##_##name,
 #define ENDENUM(list)                                                                              \
     store_##list##_COUNT                                                                           \
@@ -52,7 +54,7 @@ struct store_map {
         struct store_##arg *v;                                                                     \
         size_t n;                                                                                  \
     } f;
-#define REC(name, meaning)                                                   struct store_##name {
+#define REC(name, meaning)                                       struct store_##name {
 #define F(number, kind, arg, field, json, flags, since, meaning) STORE_M_##kind(arg, field)
 #define END(name)                                                                                  \
     struct sv unknown;                                                                             \
@@ -74,10 +76,22 @@ struct store_map {
 #undef V
 #undef ENDENUM
 
-/* --- descriptors, for whoever walks records: api's JSON, vic-dump, diff, docs ---------------------- */
+/* --- descriptors, for whoever walks records: api's JSON, vic-dump, diff, docs
+ * ---------------------- */
 enum store_kind_of_field {
-    STORE_STR, STORE_BOOL, STORE_I32, STORE_U32, STORE_I64, STORE_U64, STORE_TIME, STORE_ENUM,
-    STORE_BYTES, STORE_STRS, STORE_MAP, STORE_OBJ, STORE_LIST
+    STORE_STR,
+    STORE_BOOL,
+    STORE_I32,
+    STORE_U32,
+    STORE_I64,
+    STORE_U64,
+    STORE_TIME,
+    STORE_ENUM,
+    STORE_BYTES,
+    STORE_STRS,
+    STORE_MAP,
+    STORE_OBJ,
+    STORE_LIST
 };
 struct store_rec;
 struct store_field {
@@ -85,8 +99,8 @@ struct store_field {
     enum store_kind_of_field kind;
     const char *name, *json, *meaning;
     size_t offset;
-    const struct store_rec *(*rec)(void);        /* OBJ, LIST */
-    const char *(*enum_text)(unsigned v);        /* ENUM; NULL text when out of range */
+    const struct store_rec *(*rec)(void); /* OBJ, LIST */
+    const char *(*enum_text)(unsigned v); /* ENUM; NULL text when out of range */
     bool (*enum_parse)(struct sv text, unsigned *out);
 };
 struct store_rec {
@@ -109,9 +123,10 @@ void store_encode(const struct store_rec *rec, const void *record, struct buf *o
 VIC_CHECK bool store_decode(const struct store_rec *rec, struct sv bytes, struct arena *a,
                             void *record, struct vic_err *err);
 /* JSON both ways with the table's names.  Reading: members that are absent or null keep what the
- * record holds; unknown members are ignored; names match as Go's decoder (case-insensitive); a wrong
- * type fails with VIC_INVALID naming the member by path ("HostConfig.Memory: expected a number").
- * with_api says whether fields marked STORE_F_API take part.  Secret fields are never written. */
+ * record holds; unknown members are ignored; names match as Go's decoder (case-insensitive); a
+ * wrong type fails with VIC_INVALID naming the member by path ("HostConfig.Memory: expected a
+ * number"). with_api says whether fields marked STORE_F_API take part.  Secret fields are never
+ * written. */
 VIC_CHECK bool store_from_json(const struct store_rec *rec, struct json_val v, bool with_api,
                                struct arena *a, void *record, struct vic_err *err);
 void store_to_json(const struct store_rec *rec, const void *record, bool with_api,
@@ -128,8 +143,7 @@ void store_init(const struct store_rec *rec, void *record);
  * path by JSON names ("Status.Phase", "Conditions[Ready].Reason"), both values as text for people,
  * borrowed for the call.  Secret values are never told. */
 enum { STORE_PATH_SIZE = 128 };
-typedef bool (*store_each_diff)(void *arg, const char *path, const char *before,
-                                const char *after);
+typedef bool (*store_each_diff)(void *arg, const char *path, const char *before, const char *after);
 void store_diff(const struct store_rec *rec, const void *a, const void *b, store_each_diff each,
                 void *arg);
 

@@ -1,22 +1,22 @@
 /* The store: every desired and observed state, in one LMDB environment.
  *
  * Caveats, first:
- *  - One writer thread, group commit.  A caller hands in check(txn), which reads and may refuse, and
- *    apply(txn), which writes and can fail only for a full map, no space or corruption.  Many
+ *  - One writer thread, group commit.  A caller hands in check(txn), which reads and may refuse,
+ * and apply(txn), which writes and can fail only for a full map, no space or corruption.  Many
  *    callers' changes share one durable commit; a caller hears 'done' only after it.  If apply of a
  *    batch fails, each of the batch runs alone.
  *  - A read transaction is a snapshot and must be short: never across a network wait.  Long lists
  *    are read in pages and resumed by key.
  *  - What a read returns borrows from the map: valid until the transaction ends.  Copy what stays.
- *  - One environment per process; MDB_NOTLS read transactions, so any thread may use one, one thread
- *    at a time.  No DUPSORT, no nested transactions, no MDB_WRITEMAP.
+ *  - One environment per process; MDB_NOTLS read transactions, so any thread may use one, one
+ * thread at a time.  No DUPSORT, no nested transactions, no MDB_WRITEMAP.
  *  - 64 GiB of address space mapped once; the file grows in steps; quota in software.
  *
  * Tables: meta (schema version, store id, epoch, next revision), object (kind + id), name index,
  * secondary indexes (references both ways: who uses this image, which disks does this vm hold),
  * change log, blobs by digest.  Names are unique per kind among records that are not tombstones.
- * References named in store/refs.def are checked inside the transaction: a put whose target does not
- * exist, and a delete of a target that is referred to, fail with VIC_CONFLICT.
+ * References named in store/refs.def are checked inside the transaction: a put whose target does
+ * not exist, and a delete of a target that is referred to, fail with VIC_CONFLICT.
  *
  * A record that fails its checksum quarantines that one object: reading it gives VIC_CORRUPT, its
  * name stays reserved, lists pass over it and count it (store_stats). */
@@ -47,8 +47,8 @@ struct store_txn;
 
 struct store_options {
     const char *dir;             /* made 0700; data.mdb 0600 */
-    const unsigned char *secret; /* 32 bytes, the VCH secret; copied; NULL only with read_only: secret
-                                    fields are then empty */
+    const unsigned char *secret; /* 32 bytes, the VCH secret; copied; NULL only with read_only:
+                                    secret fields are then empty */
     uint64_t quota_bytes;        /* 0 = none */
     const struct vic_clock *clock;
     struct vic_log *log;
@@ -59,14 +59,16 @@ struct store_options {
     void *gate_arg;
 };
 
-/* Errors: VIC_NOT_FOUND (read_only, nothing there), VIC_CORRUPT (not ours, or damaged), VIC_UNSUPPORTED (newer schema), VIC_FORBIDDEN (the
- * secret does not fit this store), VIC_BUSY (another process has it open for writing), VIC_IO. */
+/* Errors: VIC_NOT_FOUND (read_only, nothing there), VIC_CORRUPT (not ours, or damaged),
+ * VIC_UNSUPPORTED (newer schema), VIC_FORBIDDEN (the secret does not fit this store), VIC_BUSY
+ * (another process has it open for writing), VIC_IO. */
 struct store *store_open(const struct store_options *o, struct vic_err *err);
 void store_close(struct store *s);
 const char *store_id(const struct store *s); /* uuid, made with the store */
 uint64_t store_epoch(const struct store *s); /* counts restores, from 1 */
 
-/* --- reading --------------------------------------------------------------------------------------- */
+/* --- reading
+ * --------------------------------------------------------------------------------------- */
 struct store_txn *store_read(struct store *s, struct vic_err *err);
 void store_read_end(struct store_txn *t); /* NULL is fine */
 static inline void store_auto_read_end(struct store_txn **t)
@@ -86,13 +88,15 @@ VIC_CHECK bool store_find_name(struct store_txn *t, enum store_kind kind, const 
  * several do. */
 VIC_CHECK bool store_find_prefix(struct store_txn *t, enum store_kind kind, const char *prefix,
                                  struct arena *a, const char **id, struct vic_err *err);
-/* Calls 'each' for the records of a kind after key 'after' ("" = from the first), in id order, until
- * it returns false.  Tombstones come too (meta.deleted tells).  With a == NULL (the cheap way for long
- * lists) a record is valid inside 'each' only; its strings live until the transaction ends, as ever. */
+/* Calls 'each' for the records of a kind after key 'after' ("" = from the first), in id order,
+ * until it returns false.  Tombstones come too (meta.deleted tells).  With a == NULL (the cheap way
+ * for long lists) a record is valid inside 'each' only; its strings live until the transaction
+ * ends, as ever. */
 typedef bool (*store_each)(void *arg, const void *record);
 VIC_CHECK bool store_list(struct store_txn *t, enum store_kind kind, const char *after,
                           struct arena *a, store_each each, void *arg, struct vic_err *err);
-/* The same, newest first by creation; resumes behind (created, id); before_id "" = from the newest. */
+/* The same, newest first by creation; resumes behind (created, id); before_id "" = from the newest.
+ */
 VIC_CHECK bool store_list_newest(struct store_txn *t, enum store_kind kind, int64_t before,
                                  const char *before_id, struct arena *a, store_each each, void *arg,
                                  struct vic_err *err);
@@ -107,10 +111,11 @@ VIC_CHECK bool store_blob_get(struct store_txn *t, const char *digest, struct sv
                               struct vic_err *err);
 uint64_t store_revision(struct store_txn *t); /* of the snapshot */
 
-/* --- writing --------------------------------------------------------------------------------------- */
+/* --- writing
+ * --------------------------------------------------------------------------------------- */
 /* Inside check and apply the transaction reads as above, its own writes included; 'a' is freed when
- * the batch is done.  Both may run more than once (a batch that failed is run again, one by one), so
- * each begins by setting what it keeps in 'arg'. */
+ * the batch is done.  Both may run more than once (a batch that failed is run again, one by one),
+ * so each begins by setting what it keeps in 'arg'. */
 typedef bool (*store_check)(void *arg, struct store_txn *t, struct arena *a, struct vic_err *err);
 typedef bool (*store_apply)(void *arg, struct store_txn *t, struct arena *a, struct vic_err *err);
 
@@ -118,15 +123,16 @@ struct store_change_note {
     const char *actor;   /* certificate name, admin session, "control" */
     const char *request; /* request id, or "" */
 };
-/* Blocks until the change is durable or refused.  Any thread but the writer's.  check may be NULL. */
+/* Blocks until the change is durable or refused.  Any thread but the writer's.  check may be NULL.
+ */
 VIC_CHECK bool store_write(struct store *s, const struct store_change_note *note, store_check check,
                            store_apply apply, void *arg, struct vic_err *err);
 
 /* Within apply (and check may call none of these).  Put stamps meta.revision; a new record gets
- * meta.created when 0.  meta.revision as given is the revision that the caller read, 0 = any; another
- * one in the store, or none, is VIC_CONFLICT - test it in check with store_get instead where refusal
- * is normal; to put a record twice, get it again in between.  A new reference to what does not exist
- * or is a tombstone, and a name that is taken: VIC_CONFLICT. */
+ * meta.created when 0.  meta.revision as given is the revision that the caller read, 0 = any;
+ * another one in the store, or none, is VIC_CONFLICT - test it in check with store_get instead
+ * where refusal is normal; to put a record twice, get it again in between.  A new reference to what
+ * does not exist or is a tombstone, and a name that is taken: VIC_CONFLICT. */
 VIC_CHECK bool store_put(struct store_txn *t, enum store_kind kind, const void *record,
                          struct vic_err *err);
 VIC_CHECK bool store_del(struct store_txn *t, enum store_kind kind, const char *id,
@@ -149,7 +155,8 @@ VIC_CHECK bool store_update(struct store *s, const struct store_change_note *not
                             enum store_kind kind, const char *id, store_change change, void *arg,
                             struct vic_err *err);
 
-/* --- the change log --------------------------------------------------------------------------------- */
+/* --- the change log
+ * --------------------------------------------------------------------------------- */
 struct store_entry {
     uint64_t revision;
     int64_t time_ns;
@@ -157,8 +164,9 @@ struct store_entry {
     const char *id;
     enum { STORE_OP_PUT, STORE_OP_DELETE, STORE_OP_EVENT } op;
     const char *actor, *request;
-    const char *action;          /* events */
-    struct store_map attributes; /* events: theirs; puts: what changed, path and new value (bounded) */
+    const char *action; /* events */
+    struct store_map
+        attributes; /* events: theirs; puts: what changed, path and new value (bounded) */
 };
 /* Entries after revision 'since', oldest first, until 'each' returns false.  VIC_NOT_FOUND when the
  * log no longer reaches back that far: list anew. */
@@ -175,21 +183,23 @@ struct store_watch *store_watch_new(struct store *s, void (*changed)(void *arg, 
                                     void *arg);
 void store_watch_free(struct store_watch *w); /* 'changed' does not run any more afterwards */
 
-/* --- secrets ----------------------------------------------------------------------------------------- */
+/* --- secrets
+ * ----------------------------------------------------------------------------------------- */
 /* HKDF-SHA256(secret, vm id, n): the channel key n of a vm. */
 void store_channel_key(const struct store *s, const char *vm, unsigned n, unsigned char out[32]);
 /* HMAC-SHA256 of a spec's bytes, hex. */
 void store_sign(const struct store *s, struct sv bytes, char out[65]);
 
-/* --- care ------------------------------------------------------------------------------------------- */
+/* --- care
+ * ------------------------------------------------------------------------------------------- */
 struct store_stats {
     uint64_t revision, quarantined, file_bytes, log_entries;
-    uint64_t commits, writes; /* since it was opened */
+    uint64_t commits, writes;   /* since it was opened */
     size_t counts[STORE_KINDS]; /* without tombstones */
 };
 void store_stats(struct store *s, struct store_stats *out);
-/* Checks every record, index and reference; with 'repair' rebuilds the indexes.  Problems are told to
- * 'problem' one by one; false only when it could not run. */
+/* Checks every record, index and reference; with 'repair' rebuilds the indexes.  Problems are told
+ * to 'problem' one by one; false only when it could not run. */
 VIC_CHECK bool store_verify(struct store *s, bool repair,
                             void (*problem)(void *arg, const char *text), void *arg,
                             struct vic_err *err);

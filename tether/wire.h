@@ -7,7 +7,8 @@
  * Frame: u8 type, u8 flags, u16 zero, u32 stream, u32 length, payload; little-endian, length at
  * most WIRE_MAX_PAYLOAD.  Stream 0 is the connection itself; the hub opens streams with odd
  * numbers, never reused on one connection.  An unknown type with WIRE_F_MUST is an error, without
- * it is ignored.  JSON payloads are one object; unknown members are ignored, so both sides may grow.
+ * it is ignored.  JSON payloads are one object; unknown members are ignored, so both sides may
+ * grow.
  *
  * Envelope (guestinfo, written when the VM is made), keys:
  *   guestinfo.vic.vm        vm id (32 hex digits)
@@ -55,9 +56,9 @@
  *   u32 bytes more that the sender may send (both sides start with WIRE_CREDIT for each channel);
  *   EOF: u8 channel (half close); CLOSE {"code":0|n...}: the stream's end, from the guest with the
  *   result, from the hub to cancel.  Channels: 0 to the guest, 1 stdout, 2 stderr from it.
- *   kind "stdin": the run's stdin {"rows":n,"cols":n (tty size to set, may be left out)}: any number;
- *     bytes are merged; with stdin_once EOF closes it.
- *   kind "exec": {"id":exec id,"args":[],"env":[],"cwd":"","user":"","tty":bool,"stdin":bool,
+ *   kind "stdin": the run's stdin {"rows":n,"cols":n (tty size to set, may be left out)}: any
+ * number; bytes are merged; with stdin_once EOF closes it. kind "exec": {"id":exec
+ * id,"args":[],"env":[],"cwd":"","user":"","tty":bool,"stdin":bool,
  *     "privileged":bool,"rows":n,"cols":n}; CLOSE {"kind":"exited"|"signaled","value":n}.
  *   kind "job" (workers): {"op":"mkfs","target":n,"label":text} |
  *     {"op":"apply","target":n,"compression":"none"|"gzip"|"zstd","parent":bool} with the layer's
@@ -136,7 +137,8 @@ void wire_put(struct buf *out, enum wire_type type, uint32_t stream, struct sv p
 
 /* Takes the first frame of 'in'.  '*used' = its size; 0 when more bytes are needed.  The payload
  * borrows from 'in'.  Errors: VIC_PROTOCOL (zero bytes not zero, length over the limit, unknown
- * type that must be understood).  An unknown type that may be ignored comes back with its number. */
+ * type that must be understood).  An unknown type that may be ignored comes back with its number.
+ */
 VIC_CHECK bool wire_take(struct sv in, struct wire_frame *out, size_t *used, struct vic_err *err);
 
 /* The structured payloads; take fails with VIC_PROTOCOL when the payload is too short. */

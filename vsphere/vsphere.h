@@ -169,8 +169,8 @@ struct vsp_task {
 };
 VIC_CHECK bool vsp_task_read(struct vsp *v, const char *task, struct arena *a, struct vsp_task *out,
                              struct vic_err *err);
-/* Recent tasks that may be ours and have not ended (for crash recovery: wait until none runs): those
- * on 'entity' (a reference) and those that name none, or with NULL all. */
+/* Recent tasks that may be ours and have not ended (for crash recovery: wait until none runs):
+ * those on 'entity' (a reference) and those that name none, or with NULL all. */
 VIC_CHECK bool vsp_tasks_running(struct vsp *v, const char *entity, size_t *count,
                                  struct vic_err *err);
 /* For tools and tests only: blocks. */

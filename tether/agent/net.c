@@ -1,7 +1,8 @@
 /* The guest's networks: see net.h.
  *
  * The control NIC is never set down and up again with another MAC: the device model of
- * vic-host then filters by the old one.  Without DAD and router solicitations the address is usable at once. */
+ * vic-host then filters by the old one.  Without DAD and router solicitations the address is usable
+ * at once. */
 #include "net.h"
 
 #include <dirent.h>
