@@ -135,10 +135,12 @@ static void open_input(struct attach *t, const struct store_container *k)
     http_wake_input(t->waker);
 }
 
-/* Held bytes and the end wait for credit; a stream that was refused takes nothing more. */
-static void push_input(struct attach *t)
+/* Held bytes and the end wait for credit; a stream that was refused takes nothing more.  True: the
+ * client has detached, and what it typed before has gone out as far as it can: a stream that is
+ * being opened is waited for, a process that does not read is not. */
+static bool push_input(struct attach *t)
 {
-    struct hub_stream_status st;
+    struct hub_stream_status st = {.state = HUB_CLOSED};
     mutex_lock(&t->lock);
     if (t->in) {
         hub_stream_status(t->in, &st);
@@ -148,7 +150,9 @@ static void push_input(struct attach *t)
             flush_held(t);
         end_input(t);
     }
+    bool detached = t->detached && !(t->held.len && st.state == HUB_OPENING);
     mutex_unlock(&t->lock);
+    return detached;
 }
 
 /* --- output ---------------------------------------------------------------------------------- */
@@ -179,11 +183,7 @@ static enum http_fill fill(void *arg, struct buf *out)
     bool end = true;
     /* First the state, then the log: output that came before the end is readable by now. */
     bool over = look(t) || !t->stream;
-    push_input(t);
-    mutex_lock(&t->lock);
-    bool detached = t->detached;
-    mutex_unlock(&t->lock);
-    if (detached) {
+    if (push_input(t)) {
         tell(t->c, t->id, "detach");
         return HTTP_END;
     }

@@ -209,18 +209,21 @@ static void say_refusal(struct session *s, const struct hub_stream_status *st, s
     s->told = true;
 }
 
-/* What has come, up to about FILL_BYTES; '*st' as it is then. */
+/* What has come, up to about FILL_BYTES.  '*st' says what is left; its state is that from before:
+ * what changed meanwhile wakes us again. */
 static void take_output(struct session *s, struct buf *out, struct hub_stream_status *st)
     VIC_REQUIRES(s->e->lock)
 {
     struct hub_stream *stream = s->e->stream;
-    flush_held(s);
     hub_stream_status(stream, st);
+    enum hub_stream_state state = st->state;
+    flush_held(s);
     while (out->len < FILL_BYTES && (st->readable[1] || st->readable[2]) && !s->detached) {
         add_output(s, 1, out);
         add_output(s, 2, out);
         hub_stream_status(stream, st);
     }
+    st->state = state;
 }
 
 static enum http_fill fill(void *arg, struct buf *out)
@@ -233,7 +236,9 @@ static enum http_fill fill(void *arg, struct buf *out)
         return HTTP_END;
     }
     take_output(s, out, &st);
-    bool detached = s->detached;
+    /* What was typed before the keys waits for a stream that is being opened, not for a command
+     * that does not read. */
+    bool detached = s->detached && !(s->held.len && st.state == HUB_OPENING);
     mutex_unlock(&s->e->lock);
     if (detached) {
         exec_tell(s->e, "exec_detach", NULL);
