@@ -61,4 +61,11 @@ class Peer:
                 self.child.kill()
                 self.child.wait(10)
         self.child = None
+        for mount in self.mounts():  # what a dockerd that was killed has left
+            rigs.run(["umount", "-l", mount], check=False)
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def mounts(self):
+        with open("/proc/mounts") as f:
+            points = [line.split()[1] for line in f]
+        return [p for p in reversed(points) if p.startswith(self.folder + "/")]

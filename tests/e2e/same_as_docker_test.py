@@ -6,8 +6,8 @@ most of them need what earlier ones left.  Both engines have the same image (too
 has no network, so its containers say --network none.
 
 Where dockerd is older than the Docker whose texts we speak, a row names an entry of EXCEPTIONS: there
-stand what dockerd says, what we say, and why.  An exception that a row names and that changes nothing
-fails, so the list cannot go stale.
+stand what dockerd says, what we say, and why.  An exception that a row names and that does not fit its
+output fails, so the list cannot go stale.
 
 Against two engines that run already:  tests/e2e/same_as_docker_test.py PEER_SOCKET OUR_SOCKET [ROW...]
 """
@@ -66,6 +66,9 @@ WORDS = (
     (re.compile(r"\b(Less than a second|About a minute|\d+ (second|minute|month)s?)\b"), "<duration>"),
 )
 
+# Debian's docker CLI (20.10) logs that it gave up its own wait, or ends before it does: a race.
+NOISE = re.compile(r'^time="[^"]*" level=error msg="error waiting for container: context canceled"\n', re.M)
+
 
 class Side:
     """One of the two engines."""
@@ -80,6 +83,7 @@ class Side:
         return done.returncode, out, err
 
     def plain(self, text):
+        text = NOISE.sub("", text)
         for pattern, word in WORDS:
             text = pattern.sub(word, text)
         return re.sub(r"(?<!sha256:)\b[0-9a-f]{12}\b",
@@ -295,7 +299,7 @@ def expected(row, text):
     for name in row.but:
         pattern, ours, _ = EXCEPTIONS[name]
         text, count = re.subn(pattern, ours, text)
-        if not count:
+        if not count and ours not in text:
             stale.append(f"{row.name}: the exception '{name}' changes nothing")
     return text, stale
 
