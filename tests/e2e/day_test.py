@@ -193,6 +193,19 @@ def test_images(rig):
     rig.docker("rm", "uu", check=True)
 
 
+def test_load_compressed(rig):
+    plain = os.path.join(rig.folder, "busybox.tar")
+    subprocess.run(["gzip", "-kf", plain], check=True)
+    contains(rig.docker("load", "-i", plain + ".gz", check=True).stdout,
+             "Loaded image: busybox:latest")
+    bad = os.path.join(rig.folder, "bad.tar")
+    with open(plain, "rb") as f, open(bad, "wb") as out:
+        out.write(f.read()[:100000])
+    done = rig.docker("load", "-i", bad)
+    same(done.returncode, 1, "a cut archive")
+    contains(done.stderr, "truncated")
+
+
 def test_names_and_prefixes(rig):
     cid = rig.docker("create", "--name", "n1", "busybox", check=True).stdout.strip()
     done = rig.docker("create", "--name", "n1", "busybox")
