@@ -50,6 +50,9 @@ enum ctl_verdict vch_step(struct step *s, const char *id);
 
 bool ctl_placed(struct ctl *c);
 
+/* Takes archives out of the spool that no layer needs there (tidy.c). */
+void tidy_spool(struct ctl *c);
+
 /* Wakes keys. */
 void ctl_wake(struct ctl *c, enum store_kind kind, const char *id);
 

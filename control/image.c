@@ -206,8 +206,10 @@ static enum ctl_verdict attach_layer(struct step *s, struct store_layer *l, cons
     tx_put(&t, STORE_LAYER, l);
     if (!tx_commit_go(s, &t, &verdict))
         return verdict;
-    return jobs_begin(s->c->jobs, d.meta.id, vm.meta.id, buf_sv(&open), l->blob, s->err) ? CTL_WAIT
-                                                                                         : CTL_FAIL;
+    if (jobs_begin(s->c->jobs, d.meta.id, vm.meta.id, buf_sv(&open), l->blob, s->err))
+        return CTL_WAIT;
+    const char *why = arena_strdup(s->a, s->err->msg);
+    return step_get(s, STORE_LAYER, l->meta.id, l) ? discard_disk(s, l, why, false) : CTL_FAIL;
 }
 
 static enum ctl_verdict finish_layer(struct step *s, struct store_layer *l,
@@ -348,21 +350,17 @@ static enum ctl_verdict loading(struct step *s, struct store_image *i)
 static bool same_blob(void *arg, const void *record)
 {
     const struct store_layer *l = record, *mine = arg;
-    return strcmp(l->blob, mine->blob) == 0 && strcmp(l->meta.id, mine->meta.id) != 0;
+    return strcmp(l->blob, mine->blob) == 0 && strcmp(l->meta.id, mine->meta.id) != 0 &&
+           !l->meta.deleted;
 }
 
-/* Does another layer need these bytes too?  (The same archive may stand in an image twice, or on
- * two parents.)  'spooled': only layers that still need them in the spool. */
-static bool blob_shared(struct step *s, struct store_layer *l, bool spooled)
+/* Does another layer have the same bytes?  (The same archive may stand in an image twice, or on two
+ * parents.) */
+static bool blob_shared(struct step *s, struct store_layer *l)
 {
     void **others;
     size_t count;
-    if (!step_list(s, STORE_LAYER, same_blob, l, &others, &count))
-        return true;
-    for (size_t i = 0; i < count; i++)
-        if (!spooled || !((struct store_layer *)others[i])->archived)
-            return true;
-    return false;
+    return !step_list(s, STORE_LAYER, same_blob, l, &others, &count) || count;
 }
 
 /* Puts one archive on the datastore; CTL_DONE when none is left. */
@@ -388,8 +386,8 @@ static enum ctl_verdict archive(struct step *s, const struct store_image *i)
         tx_put(&t, STORE_LAYER, &l);
         s->after_ms = 0;
         enum ctl_verdict verdict = tx_commit(s, &t, CTL_AGAIN);
-        if (verdict == CTL_AGAIN && !blob_shared(s, &l, true))
-            spool_remove(s->c->o.spool, l.blob);
+        if (verdict == CTL_AGAIN)
+            tidy_spool(s->c);
         return verdict;
     }
     return CTL_DONE;
@@ -445,14 +443,71 @@ enum ctl_verdict image_step(struct step *s, const char *id)
     return i.pending_tags.n ? tag_image(s, &i) : archive(s, &i);
 }
 
-/* Layers that nobody needs any more. */
-enum ctl_verdict layer_step(struct step *s, const char *id)
+/* --- layers that nobody needs any more
+ * ------------------------------------------------------------------- */
+static bool note_referrer(void *arg, const char *id)
 {
-    struct store_layer l;
+    (void)id;
+    *(bool *)arg = true;
+    return false;
+}
+
+static bool is_unused(void *arg, struct store_txn *t, struct vic_err *err)
+{
+    static const enum store_kind users[] = {STORE_IMAGE, STORE_LAYER};
+    const char *id = arg;
+    bool used = false;
+    for (size_t i = 0; i < ARRAY_LEN(users); i++)
+        if (!store_referrers(t, STORE_LAYER, id, users[i], note_referrer, &used, err))
+            return false;
+    return !used || vic_fail(err, VIC_CONFLICT, 0, "layer %s is used", id);
+}
+
+/* First a tombstone, which nothing can refer to any more: an image that comes now brings the layer
+ * anew.  Its disk goes its own way. */
+static enum ctl_verdict entomb_layer(struct step *s, struct store_layer *l)
+{
     struct store_disk d;
+    struct tx t = {.allow = is_unused, .allow_arg = (void *)(uintptr_t)l->meta.id};
+    const char *disk = l->disk;
+    if (disk[0] && step_get(s, STORE_DISK, disk, &d)) {
+        d.phase = store_disk_phase_DELETING;
+        tx_put(&t, STORE_DISK, &d);
+    }
+    l->disk = "";
+    l->meta.deleted = s->now_ns;
+    tx_put(&t, STORE_LAYER, l);
+    s->after_ms = 0;
+    enum ctl_verdict verdict = tx_commit(s, &t, CTL_AGAIN);
+    if (verdict == CTL_AGAIN)
+        jobs_forget(s->c->jobs, disk);
+    return verdict == CTL_WAIT ? CTL_DONE : verdict; /* not allowed: somebody has come for it */
+}
+
+/* Then its archive, then the record. */
+static enum ctl_verdict bury_layer(struct step *s, struct store_layer *l)
+{
     struct store_vch vch;
     struct tx t = {0};
     char task[VSP_REF_SIZE];
+    if (l->archived && !blob_shared(s, l) && step_get(s, STORE_VCH, "vch", &vch) &&
+        !vsp_file_delete(s->c->o.vsp, &s->c->place,
+                         arena_printf(s->a, "%s/blobs/%s", vch.image_store, l->blob + 7), task,
+                         s->err) &&
+        s->err->code != VIC_NOT_FOUND)
+        return CTL_FAIL;
+    tx_del(&t, STORE_LAYER, l);
+    enum ctl_verdict verdict = tx_commit(s, &t, CTL_DONE);
+    if (verdict == CTL_DONE && l->parent[0])
+        ctl_wake(s->c, STORE_LAYER, l->parent);
+    if (verdict == CTL_DONE)
+        tidy_spool(s->c);
+    return verdict;
+}
+
+enum ctl_verdict layer_step(struct step *s, const char *id)
+{
+    struct store_layer l;
     if (!step_get(s, STORE_LAYER, id, &l))
         return s->err->code == VIC_NOT_FOUND ? CTL_DONE : CTL_FAIL;
     if (step_referred(s, STORE_LAYER, id, STORE_IMAGE) ||
@@ -460,23 +515,5 @@ enum ctl_verdict layer_step(struct step *s, const char *id)
         return CTL_DONE;
     if (!ctl_placed(s->c))
         return CTL_WAIT;
-    if (l.disk[0] && step_get(s, STORE_DISK, l.disk, &d)) {
-        d.phase = store_disk_phase_DELETING;
-        tx_put(&t, STORE_DISK, &d);
-        jobs_forget(s->c->jobs, l.disk);
-    }
-    bool shared = l.blob[0] && blob_shared(s, &l, false);
-    if (l.archived && !shared && step_get(s, STORE_VCH, "vch", &vch) &&
-        !vsp_file_delete(s->c->o.vsp, &s->c->place,
-                         arena_printf(s->a, "%s/blobs/%s", vch.image_store, l.blob + 7), task,
-                         s->err) &&
-        s->err->code != VIC_NOT_FOUND)
-        return CTL_FAIL;
-    if (l.blob[0] && !shared)
-        spool_remove(s->c->o.spool, l.blob);
-    tx_del(&t, STORE_LAYER, &l);
-    enum ctl_verdict verdict = tx_commit(s, &t, CTL_DONE);
-    if (verdict == CTL_DONE && l.parent[0])
-        ctl_wake(s->c, STORE_LAYER, l.parent);
-    return verdict;
+    return l.meta.deleted ? bury_layer(s, &l) : entomb_layer(s, &l);
 }

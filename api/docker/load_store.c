@@ -26,7 +26,7 @@ static bool put_layer(struct store_txn *t, struct arena *a, const struct layer *
     bool there;
     if (!found(store_get(t, STORE_LAYER, from->chain, a, &l, &why), &why, err, &there))
         return false;
-    if (there && l.phase != store_layer_phase_FAILED)
+    if (there && l.phase != store_layer_phase_FAILED && !l.meta.deleted)
         return true;
     if (!there) {
         store_init(store_rec_layer(), &l);
@@ -41,6 +41,7 @@ static bool put_layer(struct store_txn *t, struct arena *a, const struct layer *
     l.error = "";
     l.tries = 0;
     l.archived = false;
+    l.meta.deleted = 0; /* it was on its way out: its disk and archive go, these are new ones */
     return store_put(t, STORE_LAYER, &l, err);
 }
 

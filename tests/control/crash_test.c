@@ -87,8 +87,10 @@ static bool image_tick(struct rig *r, struct client *k)
     else if (i.phase == store_image_phase_FAILED)
         fail_msg("the image failed: %s", i.error);
     else if (i.phase == store_image_phase_READY && rig_get(r, STORE_LAYER, k->layers[1], &l) &&
-             l.archived)
+             l.archived) {
         rig_rmi(r, k->image);
+        k->image_removed = !atomic_load(&r->dead);
+    }
     return false;
 }
 

@@ -91,6 +91,24 @@ static void the_same_bytes_twice(void **state)
     rig_fini(r);
 }
 
+/* The old layers are on their way out while the new image comes. */
+static void removed_and_loaded_again_at_once(void **state)
+{
+    (void)state;
+    struct rig *r = start();
+    for (int i = 0; i < 8; i++) {
+        const char *image = load(r, "one", "the base", "and more");
+        ready(r, image);
+        struct store_image loaded = rig_until_loaded(r, image);
+        for (size_t n = 0; n < 2; n++)
+            UNTIL(r, has_blob, (void *)(uintptr_t)loaded.layers.v[n]);
+        rig_rmi(r, image);
+        rig_until_gone(r, STORE_IMAGE, image);
+    }
+    rig_clean(r, BLANK);
+    rig_fini(r);
+}
+
 static void failed(struct rig *r, const char *image, const char *why)
 {
     struct store_image i = rig_until_loaded(r, image);
@@ -191,6 +209,7 @@ int main(void)
         cmocka_unit_test(an_image_is_loaded_and_used),
         cmocka_unit_test(images_share_layers),
         cmocka_unit_test(the_same_bytes_twice),
+        cmocka_unit_test(removed_and_loaded_again_at_once),
         cmocka_unit_test(a_hostile_layer_fails_the_image),
         cmocka_unit_test(bytes_that_are_not_what_the_config_says),
         cmocka_unit_test(a_worker_that_dies_is_replaced),

@@ -253,6 +253,7 @@ static const char *digest_of(struct rig *r, const char *text)
     return arena_printf(&r->arena, "sha256:%s", hex);
 }
 
+/* Held until the image's commit. */
 static void spool_put(struct rig *r, const char *bytes)
 {
     struct vic_err err;
@@ -262,7 +263,6 @@ static void spool_put(struct rig *r, const char *bytes)
     must(f != NULL, &err);
     must(spool_write(f, sv_of(bytes), &err), &err);
     must(spool_keep(f, NULL, digest, &size, &err), &err);
-    spool_release(r->spool, digest);
 }
 
 const char *rig_layer(struct rig *r, const char *parent, const char *bytes, const char *diff_id)
@@ -313,6 +313,8 @@ const char *rig_load(struct rig *r, const char *name, const char *const *layers,
     add(&puts, STORE_IMAGE, &i);
     must(store_write(r->store, &note, NULL, apply_load, &puts, &err) || atomic_load(&r->dead),
          &err);
+    for (size_t n = 0; n < r->layer_count; n++)
+        spool_release(r->spool, r->layers[n].blob);
     r->layer_count = 0;
     return i.meta.id;
 }
@@ -331,7 +333,8 @@ static enum store_verdict bury(void *arg, struct store_txn *t, struct arena *a, 
 void rig_rmi(struct rig *r, const char *image)
 {
     struct vic_err err;
-    must(store_update(r->store, &note, STORE_IMAGE, image, bury, r, &err), &err);
+    must(store_update(r->store, &note, STORE_IMAGE, image, bury, r, &err) || atomic_load(&r->dead),
+         &err);
 }
 
 /* --- reading ------------------------------------------------------------------------------------
