@@ -61,6 +61,13 @@ enum ctl_verdict attempt_begin(struct step *s, struct tx *t, enum store_kind kin
                                struct store_attempt *a, const char *what, attempt_call call,
                                void *arg)
 {
+    return attempt_begin_undo(s, t, kind, record, a, what, call, arg, NULL);
+}
+
+enum ctl_verdict attempt_begin_undo(struct step *s, struct tx *t, enum store_kind kind,
+                                    void *record, struct store_attempt *a, const char *what,
+                                    attempt_call call, void *arg, attempt_undo undo)
+{
     enum ctl_verdict verdict;
     const char *id = ((const struct store_meta *)record)->id;
     size_t at = (size_t)((char *)a - (char *)record);
@@ -85,6 +92,8 @@ enum ctl_verdict attempt_begin(struct step *s, struct tx *t, enum store_kind kin
         mine->task = arena_strdup(s->a, task);
     else
         attempt_end(s, mine);
+    if (!called && undo)
+        undo(now);
     struct tx second = {0};
     tx_put(&second, kind, now);
     if (!tx_commit_go(s, &second, &verdict))

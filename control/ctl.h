@@ -122,6 +122,11 @@ typedef bool (*attempt_call)(void *arg, struct step *s, unsigned n, char task[VS
 enum ctl_verdict attempt_begin(struct step *s, struct tx *t, enum store_kind kind, void *record,
                                struct store_attempt *a, const char *what, attempt_call call,
                                void *arg);
+/* The same; where vSphere refuses, 'undo' takes back what the caller has prepared. */
+typedef void (*attempt_undo)(void *record);
+enum ctl_verdict attempt_begin_undo(struct step *s, struct tx *t, enum store_kind kind,
+                                    void *record, struct store_attempt *a, const char *what,
+                                    attempt_call call, void *arg, attempt_undo undo);
 /* Forgets the task and clears the attempt in the record (the caller commits). */
 void attempt_end(struct step *s, struct store_attempt *a);
 bool attempt_is(const struct store_attempt *a, const char *what);

@@ -91,6 +91,19 @@ static enum ctl_verdict clear_attempt(struct step *s, struct store_disk *d)
     return tx_commit(s, &t, CTL_AGAIN);
 }
 
+static void let_go(void *disk)
+{
+    ((struct store_disk *)disk)->holder = "";
+}
+
+/* The attach did not come true: holder and no attempt would say that it did. */
+static enum ctl_verdict not_attached(struct step *s, struct store_disk *d)
+{
+    if (attempt_is(&d->attempt, "attach"))
+        let_go(d);
+    return clear_attempt(s, d);
+}
+
 static enum ctl_verdict begin_attach(struct step *s, struct store_disk *d, struct store_vm *vm,
                                      unsigned target)
 {
@@ -117,7 +130,8 @@ static enum ctl_verdict begin_attach(struct step *s, struct store_disk *d, struc
     strs_add(s, &vm->disks, d->meta.id);
     struct tx t = {0};
     tx_put(&t, STORE_VM, vm);
-    return attempt_begin(s, &t, STORE_DISK, d, &d->attempt, "attach", call_attach, &call);
+    return attempt_begin_undo(s, &t, STORE_DISK, d, &d->attempt, "attach", call_attach, &call,
+                              let_go);
 }
 
 enum ctl_verdict disk_attach(struct step *s, struct store_disk *d, struct store_vm *vm,
@@ -143,10 +157,10 @@ enum ctl_verdict disk_attach(struct step *s, struct store_disk *d, struct store_
         /* The file is there from an attempt whose end was lost: take it as it is. */
         if (task.err.code == VIC_CONFLICT && d->phase == store_disk_phase_PLANNED) {
             d->phase = store_disk_phase_READY;
-            return clear_attempt(s, d);
+            return not_attached(s, d);
         }
         s->refused = true;
-        return clear_attempt(s, d) == CTL_AGAIN ? CTL_FAIL : CTL_AGAIN;
+        return not_attached(s, d) == CTL_AGAIN ? CTL_FAIL : CTL_AGAIN;
     case ATTEMPT_UNKNOWN:
         verdict = vm_quiet(s, vm);
         if (verdict != CTL_DONE)
@@ -155,7 +169,7 @@ enum ctl_verdict disk_attach(struct step *s, struct store_disk *d, struct store_
         case 1:
             return attached(s, d);
         case 0:
-            return clear_attempt(s, d);
+            return not_attached(s, d);
         default:
             return CTL_FAIL;
         }

@@ -401,6 +401,36 @@ static void faults_are_survived(void **state)
         }
 }
 
+/* A disk that is there already: a failed attach must not be taken for one that came true. */
+static void attaches_that_fail_are_made_again(void **state)
+{
+    static const struct {
+        enum model_fault_kind kind;
+        enum vic_code code;
+    } kinds[] = {
+        {MODEL_REFUSED, VIC_BUSY},    {MODEL_REFUSED, VIC_FORBIDDEN},
+        {MODEL_UNSENT, VIC_OK},       {MODEL_REPLY_LOST, VIC_OK},
+        {MODEL_TASK_FAILS, VIC_BUSY}, {MODEL_TASK_FAILS, VIC_FORBIDDEN},
+        {MODEL_TASK_GONE, VIC_OK},
+    };
+    (void)state;
+    struct rig_options o = with((struct sim_act){.exit = 4});
+    struct rig *r = rig_new(&o);
+    const char *id = rig_create(r, rig_image, false);
+    rig_run(r, id);
+    rig_until_phase(r, id, 1, store_run_phase_EXITED);
+    for (size_t k = 0; k < ARRAY_LEN(kinds); k++) {
+        rig_clean(r, 1);
+        model_fault(r->m, "ReconfigVM_Task", kinds[k].kind, kinds[k].code, 0, 1);
+        rig_run(r, id);
+        struct store_container c = rig_until_phase(r, id, k + 2, store_run_phase_EXITED);
+        if (c.status.exit_code != 4)
+            fail_msg("fault %zu: exit %d, %s", k, c.status.exit_code, c.status.error);
+    }
+    rig_clean(r, 1);
+    rig_fini(r);
+}
+
 /* What cannot work ends with an error, not never. */
 static void refusals_for_good_end_the_start(void **state)
 {
@@ -573,6 +603,7 @@ int main(void)
         cmocka_unit_test(a_vm_that_never_connects_is_given_up),
         cmocka_unit_test(a_lost_connection_is_nothing),
         cmocka_unit_test(faults_are_survived),
+        cmocka_unit_test(attaches_that_fail_are_made_again),
         cmocka_unit_test(refusals_for_good_end_the_start),
         cmocka_unit_test(vsphere_goes_and_comes_back),
         cmocka_unit_test(a_death_while_vsphere_is_away_is_seen_after),
