@@ -160,11 +160,155 @@ static void an_image_survives_every_death(void **state)
     every_death(&o, 1, is_full() ? 1 : 7, image_tick);
 }
 
+/* --- random schedules ---------------------------------------------------------------------------
+ */
+enum { CLIENTS = 5, RUNS = 3, ROUND_MS = 2500 };
+
+struct gambler {
+    const char *container;
+    uint64_t runs; /* asked for */
+    bool removed, done;
+};
+
+struct dice {
+    uint64_t state;
+};
+
+static bool chance(struct dice *d, unsigned one_in)
+{
+    d->state = d->state * 6364136223846793005u + 1442695040888963407u;
+    return (d->state >> 33) % one_in == 0;
+}
+
+static size_t pick(struct dice *d, size_t n)
+{
+    d->state = d->state * 6364136223846793005u + 1442695040888963407u;
+    return (size_t)(d->state >> 33) % n;
+}
+
+/* Deaths that leave no doubt about what became of the run. */
+static void choose_act(struct rig *r, struct dice *d)
+{
+    static const struct sim_act acts[] = {
+        {.death = SIM_DIES_BOOTING},
+        {.death = SIM_DIES_IDLE},
+        {.death = SIM_DIES_CONFIG},
+        {.death = SIM_REBOOTS_IDLE},
+        {.death = SIM_DIES_EXITED, .exit = 1},
+        {.lost_exit = true, .exit = 2, .run_ms = 5},
+        {.launch_fails = true},
+        {.until_stopped = true},
+        {.drops = true, .run_ms = 30, .lines = 5},
+        {.exit = 3, .run_ms = 15, .boot_ms = 20},
+    };
+    sim_next(r->sim, &acts[pick(d, ARRAY_LEN(acts))]);
+}
+
+static void gamble_once(struct rig *r, struct dice *d, struct gambler *g)
+{
+    struct store_container c;
+    if (g->done)
+        return;
+    if (!g->container) {
+        g->container = rig_create(r, rig_image, chance(d, 4));
+        g->runs = 0;
+        return;
+    }
+    if (!rig_get(r, STORE_CONTAINER, g->container, &c)) {
+        g->done = g->removed || g->runs > 0; /* --rm takes it away too */
+        g->container = NULL;
+        return;
+    }
+    bool rests =
+        c.status.phase == store_run_phase_CREATED || c.status.phase == store_run_phase_EXITED;
+    if (c.meta.deleted) {
+        g->removed = true;
+    } else if (rests && c.run.seq == c.status.seq && c.run.seq < RUNS) {
+        choose_act(r, d);
+        rig_run(r, g->container);
+        g->runs = c.run.seq + 1;
+    } else if (rests && c.run.seq == c.status.seq) {
+        assert_int_equal(rig_events(r, g->container, "die"), RUNS);
+        rig_remove(r, g->container);
+    } else if (c.status.phase == store_run_phase_RUNNING && chance(d, 20)) {
+        rig_want_stop(r, g->container, 10000);
+    } else if (chance(d, 400)) {
+        rig_remove(r, g->container);
+    }
+}
+
+static void trouble(struct rig *r, struct dice *d, bool often)
+{
+    static const enum vic_code codes[] = {VIC_BUSY, VIC_FORBIDDEN, VIC_TIMEOUT};
+    if (chance(d, often ? 50 : 150))
+        atomic_store(&r->dead, true);
+    if (chance(d, often ? 100 : 300))
+        model_connection(r->m, false);
+    if (chance(d, 30))
+        model_connection(r->m, true);
+    if (chance(d, often ? 30 : 100))
+        model_fault(r->m, NULL, (enum model_fault_kind)pick(d, MODEL_TASK_GONE + 1),
+                    codes[pick(d, ARRAY_LEN(codes))], (unsigned)pick(d, 5), 1);
+}
+
+/* For a while all goes wrong; then nothing does, and everything must come to its end. */
+static void one_schedule(uint64_t seed)
+{
+    const struct timespec pause = {.tv_nsec = 2000000};
+    const struct rig_options o = {.usual = {.exit = 0, .lines = 2},
+                                  .task_ms = 5,
+                                  .lag_ms = 25,
+                                  .seed = seed,
+                                  .max_vms = 4,
+                                  .seed_image = true};
+    struct gambler clients[CLIENTS] = {0};
+    struct dice d = {seed};
+    bool calm = false;
+    struct rig *r = rig_new(&o);
+    int64_t began = clock_mono_ms(&vic_clock_real);
+    for (size_t open = CLIENTS; open || !rig_is_clean(r, 0);) {
+        int64_t age_ms = clock_mono_ms(&vic_clock_real) - began;
+        open = 0;
+        if (age_ms < ROUND_MS)
+            trouble(r, &d, seed % 2);
+        else if (!calm) {
+            model_connection(r->m, true);
+            model_calm(r->m);
+            calm = true;
+        }
+        for (size_t i = 0; i < CLIENTS; i++) {
+            gamble_once(r, &d, &clients[i]);
+            open += !clients[i].done;
+        }
+        if (atomic_load(&r->dead)) {
+            rig_kill(r);
+            rig_start(r);
+        }
+        if (age_ms > ROUND_MS + RIG_WAIT_MS) {
+            print_error("seed %llu\n", (unsigned long long)seed);
+            rig_give_up(r, "the schedule's end");
+        }
+        nanosleep(&pause, NULL);
+    }
+    rig_clean(r, 0);
+    rig_fini(r);
+}
+
+static void random_schedules(void **state)
+{
+    const char *text = getenv("VIC_TEST_SEED");
+    uint64_t seed = text ? strtoull(text, NULL, 10) : 1;
+    (void)state;
+    for (unsigned i = 0; i < (is_full() ? 60 : 3); i++)
+        one_schedule(seed + i);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_container_survives_every_death),
         cmocka_unit_test(an_image_survives_every_death),
+        cmocka_unit_test(random_schedules),
     };
     const char *only = getenv("VIC_TEST_ONLY");
     if (only)

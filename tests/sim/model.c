@@ -421,11 +421,19 @@ void model_fault(struct model *m, const char *method, enum model_fault_kind kind
     mutex_unlock(&m->lock);
 }
 
+void model_calm(struct model *m)
+{
+    mutex_lock(&m->lock);
+    memset(m->faults, 0, sizeof m->faults);
+    mutex_unlock(&m->lock);
+}
+
 void model_connection(struct model *m, bool up)
 {
     mutex_lock(&m->lock);
+    if (m->up != up)
+        watch_connection(m, up);
     m->up = up;
-    watch_connection(m, up);
     mutex_unlock(&m->lock);
 }
 

@@ -58,6 +58,7 @@ enum model_fault_kind {
  */
 void model_fault(struct model *m, const char *method, enum model_fault_kind kind,
                  enum vic_code code, unsigned skip, unsigned count);
+void model_calm(struct model *m); /* no more faults than have struck */
 /* vSphere goes away (every call fails, the streams break) and comes back. */
 void model_connection(struct model *m, bool up);
 /* What an administrator does behind our back. */
