@@ -96,16 +96,19 @@ class Side:
         code, out, err = self.docker(*row.args, stdin=row.stdin)
         if row.unordered:
             out = "".join(sorted(out.splitlines(keepends=True)))
+        if row.table:
+            out = re.sub(r" {2,}", "  ", out)
         return f"exit {code}\n--- stdout\n{self.plain(out)}\n--- stderr\n{self.plain(err)}\n"
 
 
 class Row:
     """name; the arguments of docker; stdin: bytes; but: names of EXCEPTIONS; unordered: sort the lines;
+    table: columns are as wide as their durations, so any number of blanks is as good as another;
     ready: (a docker command..., the stdout to wait for before this row runs)."""
 
-    def __init__(self, name, *args, stdin=None, but=(), unordered=False, ready=()):
+    def __init__(self, name, *args, stdin=None, but=(), unordered=False, table=False, ready=()):
         self.name, self.args, self.stdin, self.unordered = name, args, stdin, unordered
-        self.but, self.ready = but, ready
+        self.but, self.table, self.ready = but, table, ready
 
 
 def once(*args):
@@ -163,7 +166,7 @@ ROWS = [
         "sh", "-c", SAY),
     Row("name is taken", "create", "--network", "none", "--name", "c1", "busybox"),
     Row("ps", "ps"),
-    Row("ps -a", "ps", "-a"),
+    Row("ps -a", "ps", "-a", table=True),
     Row("ps format", "ps", "-a", "--format", PS),
     Row("ps whole", "ps", "-a", "--no-trunc", "--format", PS),
     Row("ps -q", "ps", "-aq", "--no-trunc"),
